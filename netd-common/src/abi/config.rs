@@ -1,0 +1,47 @@
+//! `CONFIG` (one entry) and `UPLINKS`.
+
+use super::{Address, pod};
+
+/// An inclusive range of ports, host byte order; empty when `last < first`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+/// The one value of `CONFIG`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Config {
+    /// [`super::ABI_VERSION`]; 0 until the agent has written it.
+    pub abi: u32,
+    /// Raised on each change of routes, at most eight times a second: a wrap
+    /// then takes longer than any flow may idle.
+    pub route_generation: u16,
+    pub pad: u16,
+    /// Ports for SNAT: below and above the host's `ip_local_port_range`.
+    pub snat_low: PortRange,
+    pub snat_high: PortRange,
+    /// Seed of the hash that picks where the search for a SNAT port starts.
+    pub seed: u32,
+    /// `Config::*` bits.
+    pub features: u32,
+}
+
+impl Config {
+    /// `bpf_fib_lookup` knows `BPF_FIB_LOOKUP_SRC` (Linux 6.7, commit
+    /// dab4e1f06cabb).
+    pub const FIB_SRC: u32 = 1;
+}
+
+/// Value of `UPLINKS`, by ifindex.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Uplink {
+    /// Source of masqueraded packets where the route names none.
+    pub addr4: Address,
+    pub addr6: Address,
+}
+
+pod!(PortRange: 4, Config: 24, Uplink: 32);

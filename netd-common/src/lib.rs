@@ -1,0 +1,9 @@
+//! netd's datapath: its kernel ABI and its whole logic, in `no_std`.
+//!
+//! The same code runs in the kernel (through `netd-ebpf`), in the host model
+//! of the tests, and in the agent where it reads the maps. It knows nobody:
+//! no aya program type, no allocator, no operating system.
+#![no_std]
+#![cfg_attr(not(test), deny(unsafe_code))]
+
+pub mod abi;

@@ -1,0 +1,117 @@
+//! Plans: what the executor does, step by step.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::Change;
+use crate::model::{Id, IfName, Mac, Protocol};
+
+/// One thing in the kernel or in a map. Each can be applied and reverted, and
+/// both are idempotent: applying what is there already, or reverting what is
+/// gone, succeeds. A removal is the reverse of the plan that created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// A bridge, up, with its addresses, its own forwarding on, IPv6 off
+    /// unless it has an IPv6 address.
+    Bridge {
+        name: IfName,
+        mac: Mac,
+        mtu: u32,
+        addresses: Vec<IpNetwork>,
+    },
+    /// The network in the datapath: `NETWORKS[index]` and its `SUBNETS`.
+    Network {
+        index: u32,
+        bridge: IfName,
+        subnets: Vec<IpNetwork>,
+        gateway: IpAddr,
+        flags: u32,
+    },
+    /// A network namespace bound to `path`, `lo` up.
+    Sandbox { id: Id, path: PathBuf },
+    /// A veth pair: `host` up and in `bridge`, `peer` still in the host's
+    /// namespace, down, with the container's MAC.
+    Veth {
+        endpoint: Id,
+        host: IfName,
+        peer: IfName,
+        mac: Mac,
+        mtu: u32,
+        bridge: IfName,
+    },
+    /// The datapath's programs on `host`.
+    Programs { host: IfName },
+    /// The lease, as the datapath reads it. Reverting also ends the flows of
+    /// the address.
+    Lease {
+        address: IpAddr,
+        host: IfName,
+        network: u32,
+        mac: Mac,
+        gateway_mac: Mac,
+        flags: u32,
+    },
+    /// `peer` moved to the namespace, renamed, addressed, up, and routed.
+    Interface {
+        netns: PathBuf,
+        peer: IfName,
+        name: IfName,
+        mac: Mac,
+        addresses: Vec<IpNetwork>,
+        gateway: Option<IpAddr>,
+    },
+    /// A host port held by a socket, so that no one else takes it.
+    HostPort {
+        address: IpAddr,
+        port: u16,
+        protocol: Protocol,
+    },
+    /// A published port in `PORTS`. Reverting also ends its flows.
+    Port {
+        host_address: IpAddr,
+        host_port: u16,
+        protocol: Protocol,
+        address: IpAddr,
+        port: u16,
+    },
+    /// A container's run directory and logs.
+    RunDir { path: PathBuf },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    Apply,
+    Revert,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub action: Action,
+    pub op: Op,
+}
+
+/// Steps in order, then the changes of state to commit. When a step fails,
+/// the steps before it are undone in reverse and nothing is committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    pub changes: Vec<Change>,
+}
+
+impl Plan {
+    pub fn apply(&mut self, op: Op) {
+        self.steps.push(Step {
+            action: Action::Apply,
+            op,
+        });
+    }
+
+    pub fn revert(&mut self, op: Op) {
+        self.steps.push(Step {
+            action: Action::Revert,
+            op,
+        });
+    }
+}

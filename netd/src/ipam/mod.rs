@@ -1,0 +1,1 @@
+//! IPAM: addresses and subnets, chosen and checked. Pure.

@@ -1,0 +1,11 @@
+//! netd: the agent, its API and its command line.
+//!
+//! `model` and `controller` are pure: they know no runtime, no kernel and no
+//! map. `executor` runs what the controller planned through `kernel` and
+//! `datapath`. `agent` owns the state; `api` is how others reach it; `cli`
+//! sees only `api`, `model` and `runtime`.
+
+pub mod api;
+pub mod controller;
+pub mod ipam;
+pub mod model;

@@ -1,0 +1,77 @@
+//! Containers and their endpoints, as stored.
+
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::{Id, IfName, Mac, Name, PortMapping};
+
+/// How a container is connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// A sandbox with `lo` only.
+    None,
+    /// The host's own namespace.
+    Host,
+    /// The sandbox of another container.
+    Container(Id),
+    /// A sandbox with an endpoint on each of `Container::endpoints`' networks.
+    Networks,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerState {
+    /// The sandbox is ready, no process yet.
+    Created,
+    Running(Process),
+    /// 128 + N: ended by signal N. `None`: nobody saw how it ended.
+    Exited {
+        code: Option<i32>,
+    },
+}
+
+/// A process that a reused pid can't be taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// The supervising shim.
+    pub shim: u32,
+    /// The container's own command.
+    pub pid: u32,
+    /// The shim's start time, field 22 of `/proc/PID/stat`.
+    pub start_time: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    pub id: Id,
+    pub name: Name,
+    pub mode: Mode,
+    pub state: ContainerState,
+    pub command: Vec<String>,
+    /// Removed when its process ends (`--rm`).
+    pub auto_remove: bool,
+    /// Namespace file: a bind mount of its own, another container's, or the
+    /// host's.
+    pub netns: PathBuf,
+    pub endpoints: Vec<Endpoint>,
+    /// RFC 3339, UTC.
+    pub created: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub id: Id,
+    pub network: Id,
+    /// Address and the subnet's prefix.
+    pub address: IpNetwork,
+    pub address6: Option<IpNetwork>,
+    pub mac: Mac,
+    /// Host-side veth.
+    pub host_link: IfName,
+    /// Name inside the container.
+    pub container_link: IfName,
+    /// This endpoint carries the container's default route.
+    pub default_route: bool,
+    pub ports: Vec<PortMapping>,
+}

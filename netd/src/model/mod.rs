@@ -1,0 +1,15 @@
+//! The words of netd as types: parsed at the edge, valid ever after. Pure.
+
+pub mod config;
+pub mod container;
+pub mod id;
+pub mod link;
+pub mod network;
+pub mod port;
+
+pub use config::Config;
+pub use container::{Container, ContainerState, Endpoint, Mode, Process};
+pub use id::{Id, Name};
+pub use link::{IfName, Mac};
+pub use network::{Network, Pool};
+pub use port::{PortMapping, PortSpec, Protocol};
