@@ -4,6 +4,16 @@
 //! of the tests, and in the agent where it reads the maps. It knows nobody:
 //! no aya program type, no allocator, no operating system.
 #![no_std]
-#![cfg_attr(not(test), deny(unsafe_code))]
+#![deny(unsafe_code)]
 
 pub mod abi;
+pub mod conntrack;
+pub mod csum;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
+pub mod nat;
+pub mod packet;
+pub mod pipeline;
+pub mod tables;
+pub mod tuple;
+pub mod verdict;

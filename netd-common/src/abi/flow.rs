@@ -41,9 +41,9 @@ pub struct Flow {
     /// The address written in place of the source ([`Flow::REWRITE_SRC`]) or
     /// the destination ([`Flow::REWRITE_DST`]).
     pub addr: Address,
-    /// To a container: its MAC, then its gateway's (12 bytes). To an uplink:
-    /// the next hop's [`Address`].
-    pub hop: [u8; 16],
+    /// To a container: its MAC, then its gateway's (12 bytes, see
+    /// [`Flow::hop_macs`]). To an uplink: the next hop.
+    pub hop: Address,
     /// The MAC a container must send from, in its own directions.
     pub in_mac: Mac,
     /// The ports after translation.
@@ -81,6 +81,30 @@ impl Flow {
     pub const LOCAL: u8 = 1 << 4;
     /// This direction has sent its FIN.
     pub const FIN: u8 = 1 << 5;
+
+    #[inline(always)]
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// `hop` of a delivery: the frame's new destination and source.
+    #[inline(always)]
+    pub const fn hop_macs(&self) -> (Mac, Mac) {
+        let h = &self.hop.0;
+        (
+            Mac::from_octets([h[0], h[1], h[2], h[3], h[4], h[5]]),
+            Mac::from_octets([h[6], h[7], h[8], h[9], h[10], h[11]]),
+        )
+    }
+
+    /// The inverse of [`Flow::hop_macs`].
+    #[inline(always)]
+    pub const fn hop_from_macs(dst: Mac, src: Mac) -> Address {
+        let (d, s) = (dst.octets(), src.octets());
+        Address([
+            d[0], d[1], d[2], d[3], d[4], d[5], s[0], s[1], s[2], s[3], s[4], s[5], 0, 0, 0, 0,
+        ])
+    }
 }
 
 pod!(FlowKey: 40, Flow: 80);

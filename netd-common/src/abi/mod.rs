@@ -14,6 +14,7 @@ pub mod flow;
 pub mod names;
 pub mod port;
 pub mod stats;
+pub mod wire;
 
 pub use addr::{Address, Be16, Mac};
 pub use config::{Config, PortRange, Uplink};

@@ -1,0 +1,152 @@
+//! The life of a flow: its states, what moves it between them, and how long
+//! it may be silent in each.
+//!
+//! There is no window tracking, so a RST that might lie outside the window
+//! only shortens the flow's time: the next packet that is not a RST brings it
+//! back (RFC 5961 attacks then cost nothing).
+
+use crate::abi::wire::{PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+
+/// `Flow::state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Not answered yet (TCP: `SYN_SENT`).
+    New = 0,
+    /// Answered.
+    Established = 1,
+    /// One side has sent its FIN.
+    HalfClosed = 2,
+    /// Both sides have.
+    Closing = 3,
+    /// A RST went by, valid or not.
+    Reset = 4,
+}
+
+impl State {
+    #[inline(always)]
+    pub const fn from_u8(state: u8) -> Self {
+        match state {
+            0 => Self::New,
+            2 => Self::HalfClosed,
+            3 => Self::Closing,
+            4 => Self::Reset,
+            _ => Self::Established,
+        }
+    }
+
+    /// As `netd flows` prints it, in Linux's words where they fit.
+    pub const fn name(self, proto: u8) -> &'static str {
+        match (self, proto) {
+            (Self::New, PROTO_TCP) => "SYN_SENT",
+            (Self::New, _) => "UNREPLIED",
+            (Self::Established, _) => "ESTABLISHED",
+            (Self::HalfClosed, _) => "HALF_CLOSED",
+            (Self::Closing, _) => "CLOSING",
+            (Self::Reset, _) => "RESET",
+        }
+    }
+}
+
+/// What a TCP segment does to the flow it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Stay,
+    /// Both directions take this state; `fin`: this direction has now ended.
+    Become {
+        state: State,
+        fin: bool,
+    },
+    /// A new flow begins under the old one's tuple.
+    Restart,
+}
+
+/// `own_fin`, `twin_fin`: whether this and the other direction sent a FIN.
+#[inline(always)]
+pub const fn next(state: State, tcp_flags: u8, own_fin: bool, twin_fin: bool) -> Next {
+    let syn = tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
+    let (rst, fin) = (tcp_flags & TCP_RST != 0, tcp_flags & TCP_FIN != 0);
+    match state {
+        _ if rst => Next::Become { state: State::Reset, fin: own_fin },
+        State::Closing | State::Reset if syn => Next::Restart,
+        _ if fin && twin_fin => Next::Become { state: State::Closing, fin: true },
+        State::Closing => Next::Stay,
+        _ if fin => Next::Become { state: State::HalfClosed, fin: true },
+        State::Reset if own_fin && twin_fin => Next::Become { state: State::Closing, fin: true },
+        State::Reset if own_fin || twin_fin => {
+            Next::Become { state: State::HalfClosed, fin: own_fin }
+        }
+        State::Reset => Next::Become { state: State::Established, fin: false },
+        State::New | State::Established | State::HalfClosed => Next::Stay,
+    }
+}
+
+/// Seconds of silence in each state after which a flow is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub tcp_new: u32,
+    pub tcp_established: u32,
+    pub tcp_half_closed: u32,
+    pub tcp_closing: u32,
+    pub new: u32,
+    pub established: u32,
+    pub icmp: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp_new: 60,
+            tcp_established: 8000,
+            tcp_half_closed: 120,
+            tcp_closing: 10,
+            new: 30,
+            established: 120,
+            icmp: 30,
+        }
+    }
+}
+
+impl Timeouts {
+    pub const fn of(&self, proto: u8, state: State) -> u32 {
+        match (proto, state) {
+            (PROTO_TCP, State::New) => self.tcp_new,
+            (PROTO_TCP, State::Established) => self.tcp_established,
+            (PROTO_TCP, State::HalfClosed) => self.tcp_half_closed,
+            (PROTO_TCP, State::Closing | State::Reset) => self.tcp_closing,
+            (1 | 58, _) => self.icmp,
+            (_, State::New) => self.new,
+            (_, _) => self.established,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_is_forgotten_when_the_flow_goes_on() {
+        let reset = next(State::Established, TCP_RST, false, false);
+        assert_eq!(reset, Next::Become { state: State::Reset, fin: false });
+        let back = next(State::Reset, TCP_ACK, false, false);
+        assert_eq!(back, Next::Become { state: State::Established, fin: false });
+    }
+
+    #[test]
+    fn a_syn_on_a_closing_or_reset_flow_starts_a_new_one() {
+        for state in [State::Closing, State::Reset] {
+            assert_eq!(next(state, TCP_SYN, true, true), Next::Restart);
+        }
+        assert_eq!(next(State::Established, TCP_SYN, false, false), Next::Stay);
+        assert_eq!(next(State::Closing, TCP_SYN | TCP_ACK, true, true), Next::Stay);
+    }
+
+    #[test]
+    fn a_flow_closes_when_both_sides_have_sent_their_fin() {
+        let half = next(State::Established, TCP_FIN | TCP_ACK, false, false);
+        assert_eq!(half, Next::Become { state: State::HalfClosed, fin: true });
+        let closing = next(State::HalfClosed, TCP_FIN | TCP_ACK, false, true);
+        assert_eq!(closing, Next::Become { state: State::Closing, fin: true });
+    }
+}

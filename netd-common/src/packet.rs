@@ -1,0 +1,167 @@
+//! A packet as the pipeline sees it: [`Packet`] reads and edits, [`Headers`]
+//! is what was read. Sources: RFC 791, RFC 9293, RFC 768, RFC 792.
+
+use crate::{
+    abi::{
+        Address, Be16, FlowKey, Mac, Zone,
+        wire::{
+            ETHERNET_LEN, Ethernet, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, IPV4_LEN, Icmp, Ipv4,
+            PROTO_ICMP, PROTO_TCP, PROTO_UDP, Ports, Wire,
+        },
+    },
+    verdict::DropReason,
+};
+
+/// Which part of a layer-4 checksum a changed word belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Covered {
+    /// The pseudo header (an address).
+    PseudoHeader,
+    /// The segment itself (a port, an identifier).
+    Segment,
+}
+
+/// One frame, from its Ethernet header on. Offsets and lengths in bytes.
+pub trait Packet {
+    /// The link that the program runs on.
+    fn ifindex(&self) -> u32;
+    fn len(&self) -> usize;
+    /// Payload bytes of each segment that the frame will be cut into; 0: none.
+    fn gso_size(&self) -> u32;
+    /// A VLAN tag is set aside in the frame's metadata.
+    fn has_vlan(&self) -> bool;
+    /// Marks the frame as netd's own work, for the program at the uplink.
+    fn mark_translated(&mut self);
+    /// Takes that mark away; `true` where it was set.
+    fn take_translated(&mut self) -> bool;
+    /// Makes the first `len` bytes readable; `false` where there are fewer.
+    fn ensure(&mut self, len: usize) -> bool;
+    fn read<T: Wire>(&self, offset: usize) -> Option<T>;
+    /// Never for a layer-4 checksum: that is [`Packet::update_checksum`]'s.
+    #[must_use]
+    fn write<T: Wire>(&mut self, offset: usize, value: &T) -> bool;
+    /// Tells the checksum at `offset` that a word it covers changed (memory
+    /// order). `proto` decides what a checksum of zero means.
+    #[must_use]
+    fn update_checksum(
+        &mut self,
+        offset: usize,
+        proto: u8,
+        covered: Covered,
+        from: u32,
+        to: u32,
+    ) -> bool;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What of a packet can be tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP, UDP or ICMP echo: the key is complete.
+    Flow,
+    /// A fragment: the key has no ports.
+    Fragment,
+    /// Another protocol, or ICMP that is no echo: the key has no ports.
+    Other,
+}
+
+/// The headers of an IPv4 frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers {
+    pub key: FlowKey,
+    pub ip: Ipv4,
+    pub source_mac: Mac,
+    pub kind: Kind,
+    /// Offset of the layer-4 header.
+    pub l4: usize,
+    /// Byte 13 of a TCP header; 0 otherwise.
+    pub tcp_flags: u8,
+}
+
+const TCP_FLAGS: usize = 13;
+const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
+
+impl Headers {
+    /// Reads the headers of a frame whose Ethernet header says IPv4.
+    #[inline(always)]
+    pub fn parse<P: Packet>(
+        packet: &mut P,
+        ethernet: &Ethernet,
+        zone: Zone,
+    ) -> Result<Self, DropReason> {
+        if !packet.ensure(ETHERNET_LEN + IPV4_LEN) {
+            return Err(DropReason::Malformed);
+        }
+        let ip: Ipv4 = packet.read(ETHERNET_LEN).ok_or(DropReason::Malformed)?;
+        let header_len = usize::from(ip.version_ihl & 0xf) * 4;
+        if ip.version_ihl >> 4 != 4 || header_len < IPV4_LEN {
+            return Err(DropReason::Malformed);
+        }
+        let total_len = usize::from(ip.total_len.to_host());
+        // A segment burst over 64 KiB says 0 (BIG TCP, Linux 6.3).
+        let counted = total_len >= header_len && total_len + ETHERNET_LEN <= packet.len();
+        if !counted && !(total_len == 0 && packet.gso_size() != 0) {
+            return Err(DropReason::Malformed);
+        }
+        let mut headers = Self {
+            key: FlowKey {
+                src: Address::v4(ip.src.to_ne_bytes()),
+                dst: Address::v4(ip.dst.to_ne_bytes()),
+                sport: Be16(0),
+                dport: Be16(0),
+                proto: ip.proto,
+                zone: zone as u8,
+                pad: 0,
+            },
+            ip,
+            source_mac: ethernet.src,
+            kind: Kind::Other,
+            l4: ETHERNET_LEN + header_len,
+            tcp_flags: 0,
+        };
+        if ip.fragment.to_host() & MORE_FRAGMENTS_OR_OFFSET != 0 {
+            headers.kind = Kind::Fragment;
+            return Ok(headers);
+        }
+        match ip.proto {
+            PROTO_TCP | PROTO_UDP => headers.ports(packet)?,
+            PROTO_ICMP => headers.echo(packet)?,
+            _ => {}
+        }
+        Ok(headers)
+    }
+
+    #[inline(always)]
+    fn ports<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
+        let tcp = self.key.proto == PROTO_TCP;
+        let len = if tcp { 20 } else { 8 };
+        if !packet.ensure(self.l4 + len) {
+            return Err(DropReason::Malformed);
+        }
+        let ports: Ports = packet.read(self.l4).ok_or(DropReason::Malformed)?;
+        (self.key.sport, self.key.dport) = (ports.src, ports.dst);
+        if tcp {
+            self.tcp_flags = packet.read(self.l4 + TCP_FLAGS).ok_or(DropReason::Malformed)?;
+        }
+        self.kind = Kind::Flow;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn echo<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
+        if !packet.ensure(self.l4 + 8) {
+            return Err(DropReason::Malformed);
+        }
+        let icmp: Icmp = packet.read(self.l4).ok_or(DropReason::Malformed)?;
+        match icmp.kind {
+            ICMP_ECHO_REQUEST => self.key.sport = icmp.id,
+            ICMP_ECHO_REPLY => self.key.dport = icmp.id,
+            _ => return Ok(()),
+        }
+        self.kind = Kind::Flow;
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! What becomes of a packet, and why.
+
+use crate::abi::{Address, stats::OUTCOMES};
+
+/// The programs, numbered as in `STATS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Hook {
+    FromContainer = 0,
+    ToContainer = 1,
+    FromUplink = 2,
+    ToUplink = 3,
+}
+
+impl Hook {
+    pub const ALL: [Self; 4] =
+        [Self::FromContainer, Self::ToContainer, Self::FromUplink, Self::ToUplink];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromContainer => crate::abi::names::FROM_CONTAINER,
+            Self::ToContainer => crate::abi::names::TO_CONTAINER,
+            Self::FromUplink => crate::abi::names::FROM_UPLINK,
+            Self::ToUplink => crate::abi::names::TO_UPLINK,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// On to the kernel's own stack (at egress: on to the wire).
+    Pass,
+    /// As `Pass`, for a packet that was translated.
+    Translated,
+    /// Into the container behind this host-side veth.
+    Deliver { ifindex: u32 },
+    /// Out of this uplink to this next hop.
+    Forward { ifindex: u32, next_hop: Address },
+    Drop(DropReason),
+}
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
+        /// Why a packet was dropped. Numbers are kept for ever: append only.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $name = $number,)+
+        }
+
+        impl DropReason {
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// As `netd stats` prints it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// A header is cut short or contradicts itself.
+    Malformed = 0, "malformed";
+    /// The source address is not the container's.
+    SpoofedAddress = 1, "spoofed_address";
+    /// The source MAC is not the container's.
+    SpoofedMac = 2, "spoofed_mac";
+    /// The sender of an ARP message is not the container.
+    SpoofedArp = 3, "spoofed_arp";
+    /// A protocol over Ethernet that netd's networks don't carry.
+    UnknownEthertype = 4, "unknown_ethertype";
+    /// IPv6 on a network that has none.
+    Ipv6Disabled = 5, "ipv6_disabled";
+    /// To or from a container of another network.
+    Isolated = 6, "isolated";
+    /// Between containers of a network with `enable_icc=false`.
+    IccDisabled = 7, "icc_disabled";
+    /// Out of or into an internal network.
+    Internal = 8, "internal_network";
+    /// From outside to a container's own address.
+    DirectAccess = 9, "direct_access";
+    /// From outside, with a source that can't be outside.
+    Martian = 10, "martian_source";
+    /// No free port for SNAT towards this destination.
+    PortsExhausted = 11, "snat_ports_exhausted";
+    /// The route leads to a link that netd does not translate on.
+    NoUplink = 12, "no_uplink";
+    /// A protocol that can't be translated.
+    UnsupportedProtocol = 13, "unsupported_protocol";
+    /// A fragment, where its ports are needed.
+    Fragment = 14, "fragment";
+    /// The packet would have to be answered with "time exceeded".
+    TtlExpired = 15, "ttl_expired";
+    /// It belongs to no flow and can't open one.
+    NoFlow = 16, "no_flow";
+    /// The published port's container is gone.
+    NoEndpoint = 17, "no_endpoint";
+    /// The kernel refused an edit of the packet.
+    EditFailed = 18, "edit_failed";
+    /// The agent has not written its configuration.
+    NotConfigured = 19, "not_configured";
+}
+
+/// Outcomes below are not drops.
+const FIRST_DROP: u32 = 16;
+
+/// The names of the outcomes that are not drops, by number.
+pub const FORWARDED: [&str; 4] = ["pass", "translated", "deliver", "forward"];
+
+impl Verdict {
+    /// Index within a hook's counters, below [`OUTCOMES`].
+    #[inline(always)]
+    pub const fn outcome(&self) -> u32 {
+        match self {
+            Self::Pass => 0,
+            Self::Translated => 1,
+            Self::Deliver { .. } => 2,
+            Self::Forward { .. } => 3,
+            Self::Drop(reason) => FIRST_DROP + *reason as u32,
+        }
+    }
+}
+
+/// The name of an outcome's number, and whether it is a drop.
+pub fn outcome_name(outcome: u32) -> Option<(&'static str, bool)> {
+    if let Some(name) = FORWARDED.get(outcome as usize) {
+        return Some((name, false));
+    }
+    let reason = outcome.checked_sub(FIRST_DROP)?;
+    let reason = DropReason::ALL.iter().find(|r| **r as u32 == reason)?;
+    Some((reason.name(), true))
+}
+
+const _: () = assert!(FIRST_DROP as usize + DropReason::ALL.len() <= OUTCOMES as usize);

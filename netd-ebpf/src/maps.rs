@@ -1,0 +1,159 @@
+//! The maps, and the one place that touches their memory.
+//!
+//! Sizes are upper bounds or defaults; the agent sets those that the
+//! configuration names before it loads the object. Hashes are preallocated:
+//! an insert never fails for want of memory in the middle of a packet.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{
+        Array, HashMap, LruHashMap, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
+};
+use netd_common::{
+    abi::{
+        Address, Config, Counter, Endpoint, Flow, FlowKey, Network, PortKey, PortTarget, Uplink,
+        stats::{HOOKS, OUTCOMES},
+    },
+    conntrack::State,
+    tables::Tables,
+    verdict::Hook,
+};
+
+use crate::env::Host;
+
+const NO_PREALLOC: u32 = 1;
+
+#[map]
+static FLOWS: HashMap<FlowKey, Flow> = HashMap::pinned(524_288, 0);
+#[map]
+static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::pinned(131_072, 0);
+#[map]
+static ENDPOINTS: HashMap<Address, Endpoint> = HashMap::pinned(65_536, NO_PREALLOC);
+#[map]
+static NETWORKS: HashMap<u32, Network> = HashMap::pinned(4_096, NO_PREALLOC);
+#[map]
+static SUBNETS: LpmTrie<[u8; 16], u32> = LpmTrie::pinned(8_192, NO_PREALLOC);
+#[map]
+static PORTS: HashMap<PortKey, PortTarget> = HashMap::pinned(262_144, NO_PREALLOC);
+#[map]
+static HOST_ADDRS: HashMap<Address, u32> = HashMap::pinned(8_192, NO_PREALLOC);
+#[map]
+static UPLINKS: HashMap<u32, Uplink> = HashMap::pinned(1_024, NO_PREALLOC);
+/// One bit a port, 64 to an entry.
+#[map]
+static RESERVED_PORTS: Array<u64> = Array::pinned(1_024, 0);
+#[map]
+static STATS: PerCpuArray<Counter> = PerCpuArray::pinned(HOOKS * OUTCOMES, 0);
+#[map]
+static CONFIG: Array<Config> = Array::pinned(1, 0);
+
+/// Adds one packet to a hook's outcome.
+#[inline(always)]
+pub(crate) fn count(hook: Hook, outcome: u32, bytes: u64) {
+    let index = hook as u32 * OUTCOMES + (outcome & (OUTCOMES - 1));
+    if let Some(counter) = STATS.get_ptr_mut(index) {
+        // SAFETY: the slot is this CPU's own, and programs don't preempt each
+        // other on a CPU.
+        unsafe {
+            (*counter).packets += 1;
+            (*counter).bytes += bytes;
+        }
+    }
+}
+
+// Entries are shared with other CPUs: a field may change under a reader, and a
+// preallocated entry may be taken by another key once it was removed. Only what
+// has been silent for its whole timeout, or whose endpoint is gone, is removed.
+impl Tables for Host {
+    #[inline(always)]
+    fn config(&self) -> Option<Config> {
+        CONFIG.get(0).copied().filter(|config| config.abi != 0)
+    }
+
+    #[inline(always)]
+    fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        // SAFETY: the kernel keeps the memory for the program's run.
+        FLOWS.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+    }
+
+    #[inline(always)]
+    fn embryo(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        // SAFETY: as in `flow`.
+        EMBRYONIC.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+    }
+
+    #[inline(always)]
+    fn promote(&mut self, key: &FlowKey, state: State) -> bool {
+        let Some(entry) = EMBRYONIC.get_ptr_mut(key) else { return false };
+        // SAFETY: as in `flow`. The value goes from map to map: it never
+        // takes room on the stack.
+        let flow = unsafe { &mut *entry };
+        flow.state = state as u8;
+        FLOWS.insert(key, &*flow, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn claim_embryo(&mut self, key: &FlowKey, flow: &Flow) -> bool {
+        EMBRYONIC.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn put_embryo(&mut self, key: &FlowKey, flow: &Flow) {
+        // An LRU makes room; what is lost all the same is opened again.
+        let _ = EMBRYONIC.insert(key, flow, 0);
+    }
+
+    #[inline(always)]
+    fn remove_flow(&mut self, key: &FlowKey) {
+        let _ = FLOWS.remove(key);
+    }
+
+    #[inline(always)]
+    fn remove_embryo(&mut self, key: &FlowKey) {
+        let _ = EMBRYONIC.remove(key);
+    }
+
+    #[inline(always)]
+    fn endpoint(&mut self, address: &Address) -> Option<&mut Endpoint> {
+        // SAFETY: as in `flow`.
+        ENDPOINTS.get_ptr_mut(address).map(|endpoint| unsafe { &mut *endpoint })
+    }
+
+    #[inline(always)]
+    fn network(&self, index: u32) -> Option<Network> {
+        // SAFETY: as in `flow`.
+        NETWORKS.get_ptr(index).map(|network| unsafe { *network })
+    }
+
+    #[inline(always)]
+    fn subnet(&self, address: &Address) -> Option<u32> {
+        SUBNETS.get(Key::new(128, address.0)).copied()
+    }
+
+    #[inline(always)]
+    fn is_host_address(&self, address: &Address) -> bool {
+        HOST_ADDRS.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn port(&self, key: &PortKey) -> Option<PortTarget> {
+        // SAFETY: as in `flow`.
+        PORTS.get_ptr(key).map(|target| unsafe { *target })
+    }
+
+    #[inline(always)]
+    fn uplink(&self, ifindex: u32) -> Option<Uplink> {
+        // SAFETY: as in `flow`.
+        UPLINKS.get_ptr(ifindex).map(|uplink| unsafe { *uplink })
+    }
+
+    #[inline(always)]
+    fn is_reserved_port(&self, port: u16) -> bool {
+        RESERVED_PORTS
+            .get(u32::from(port) >> 6)
+            .is_some_and(|bits| bits >> (port & 63) & 1 != 0)
+    }
+}

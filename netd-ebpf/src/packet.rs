@@ -1,0 +1,146 @@
+//! The one place that touches packet memory.
+//!
+//! Pointers into the packet are made anew for each access: every helper that
+//! changes the packet invalidates them, and the verifier holds us to it.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, __sk_buff},
+    helpers::{bpf_l4_csum_replace, bpf_skb_pull_data},
+    programs::TcContext,
+};
+use netd_common::{
+    abi::wire::{PROTO_UDP, Wire},
+    packet::{Covered, Packet},
+};
+
+/// `__sk_buff::tc_index` of a packet that netd translated and sent: nothing
+/// else reads or writes that field between the two programs.
+const TRANSLATED: u32 = 0x6e64;
+
+/// Longest header chain that is ever read, so that the verifier can bound
+/// every offset.
+const MAX_OFFSET: usize = 0xff;
+
+pub(crate) struct Skb {
+    skb: *mut __sk_buff,
+}
+
+impl Skb {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &TcContext) -> Self {
+        Self { skb: ctx.as_ptr().cast() }
+    }
+
+    /// A pointer to `T` at `offset`, if all of it is there.
+    #[inline(always)]
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        // SAFETY: the context is valid for the program's whole run.
+        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        let start = data + offset;
+        if start + size_of::<T>() > end {
+            return None;
+        }
+        Some(start as *mut T)
+    }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: as in `at`.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        // SAFETY: as in `at`.
+        unsafe { (*self.skb).len as usize }
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        // SAFETY: as in `at`.
+        unsafe { (*self.skb).gso_size }
+    }
+
+    #[inline(always)]
+    fn has_vlan(&self) -> bool {
+        // SAFETY: as in `at`.
+        unsafe { (*self.skb).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn mark_translated(&mut self) {
+        // SAFETY: as in `at`; the field is writable for classifiers.
+        unsafe { (*self.skb).tc_index = TRANSLATED }
+    }
+
+    #[inline(always)]
+    fn take_translated(&mut self) -> bool {
+        // SAFETY: as in `mark_translated`.
+        unsafe {
+            let marked = (*self.skb).tc_index == TRANSLATED;
+            if marked {
+                (*self.skb).tc_index = 0;
+            }
+            marked
+        }
+    }
+
+    #[inline(always)]
+    fn ensure(&mut self, len: usize) -> bool {
+        // SAFETY: as in `at`.
+        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        if data + len <= end {
+            return true;
+        }
+        // SAFETY: a plain helper call on the context.
+        len <= self.len() && unsafe { bpf_skb_pull_data(self.skb, len as u32) } == 0
+    }
+
+    #[inline(always)]
+    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+        // SAFETY: bounds were checked in `at`; any bytes are a valid `T`. The
+        // kernel aligns headers as their types want (or allows otherwise).
+        self.at::<T>(offset).map(|pointer| unsafe { *pointer })
+    }
+
+    #[inline(always)]
+    fn write<T: Wire>(&mut self, offset: usize, value: &T) -> bool {
+        let Some(pointer) = self.at::<T>(offset) else { return false };
+        // SAFETY: as in `read`; the kernel makes the headers of a program that
+        // writes them its own first.
+        unsafe { *pointer = *value };
+        true
+    }
+
+    #[inline(always)]
+    fn update_checksum(
+        &mut self,
+        offset: usize,
+        proto: u8,
+        covered: Covered,
+        from: u32,
+        to: u32,
+    ) -> bool {
+        if offset > MAX_OFFSET {
+            return false;
+        }
+        let mut flags = size_of::<u32>() as u64;
+        if covered == Covered::PseudoHeader {
+            flags |= BPF_F_PSEUDO_HDR as u64;
+        }
+        if proto == PROTO_UDP {
+            flags |= BPF_F_MARK_MANGLED_0 as u64;
+        }
+        // SAFETY: a plain helper call on the context.
+        unsafe {
+            bpf_l4_csum_replace(self.skb, offset as u32, u64::from(from), u64::from(to), flags)
+                == 0
+        }
+    }
+}
