@@ -25,9 +25,7 @@ const SOURCES: [&str; 7] = [
 
 fn main() -> Result<()> {
     let manifest_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo runs this")?);
-    let root = manifest_dir
-        .parent()
-        .context("the crate is in the workspace's root")?;
+    let root = manifest_dir.parent().context("the crate is in the workspace's root")?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("cargo runs this")?);
 
     println!("cargo::rerun-if-changed=build.rs");
@@ -47,10 +45,7 @@ fn build(toolchain: &toolchain::Toolchain, root: &Path, out_dir: &Path) -> Resul
         .cargo("build", root, &target_dir)
         .status()
         .context("failed to start cargo for netd-ebpf")?;
-    ensure!(
-        status.success(),
-        "failed to build netd-ebpf; its errors are above"
-    );
+    ensure!(status.success(), "failed to build netd-ebpf; its errors are above");
 
     let object = toolchain::Toolchain::object(&target_dir);
     let place = out_dir.join("netd-ebpf.o");

@@ -40,6 +40,16 @@ pub const fn twin_key(key: &FlowKey, flow: &Flow) -> FlowKey {
     }
 }
 
+/// Whether `other` is [`twin_key`], without making that key.
+#[inline(always)]
+pub fn is_twin(key: &FlowKey, flow: &Flow, other: &FlowKey) -> bool {
+    let (src, dst) = translated(key, flow);
+    other.src == dst
+        && other.dst == src
+        && (other.sport, other.dport) == (flow.dport, flow.sport)
+        && other.proto == key.proto
+}
+
 /// Rewrites addresses, ports and TTL of `packet` as `flow` says; `hops` is
 /// taken off the TTL. `false`: the kernel refused, and the packet is spoilt.
 #[inline(always)]
@@ -49,7 +59,7 @@ pub fn translate<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow, hops
     let mut ip = headers.ip;
     if flow.flags & (Flow::REWRITE_SRC | Flow::REWRITE_DST) != 0 {
         let (src, dst) = translated(key, flow);
-        let (src, dst) = (u32::from_ne_bytes(src.v4_octets()), u32::from_ne_bytes(dst.v4_octets()));
+        let (src, dst) = (src.words()[3], dst.words()[3]);
         if !(change_address(packet, headers, ip.src, src)
             && change_address(packet, headers, ip.dst, dst)
             && change_ports(packet, headers, flow))
@@ -81,13 +91,9 @@ const fn checksum_offset(proto: u8) -> Option<usize> {
 fn change_address<P: Packet>(packet: &mut P, headers: &Headers, from: u32, to: u32) -> bool {
     let proto = headers.key.proto;
     match checksum_offset(proto) {
-        Some(offset) if from != to => packet.update_checksum(
-            headers.l4 + offset,
-            proto,
-            Covered::PseudoHeader,
-            from,
-            to,
-        ),
+        Some(offset) if from != to => {
+            packet.update_checksum(headers.l4 + offset, proto, Covered::PseudoHeader, from, to)
+        }
         _ => true,
     }
 }
@@ -113,7 +119,9 @@ fn change_ports<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) -> bo
 fn change_echo<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) -> bool {
     let key = &headers.key;
     let (from, to) = (key.sport.0 | key.dport.0, flow.sport.0 | flow.dport.0);
-    let Some(mut icmp) = packet.read::<Icmp>(headers.l4) else { return false };
+    let Some(mut icmp) = packet.read::<Icmp>(headers.l4) else {
+        return false;
+    };
     // ICMP's checksum covers no pseudo header and is never left unfinished.
     icmp.id = Be16(to);
     icmp.checksum = csum::replace16(icmp.checksum, from, to);
@@ -121,15 +129,15 @@ fn change_echo<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) -> boo
 }
 
 /// The `n`th port to try for a flow whose hash is `hash`; host byte order.
-/// `None`: there is no port to take.
+/// 0: there is no port to take.
 #[inline(always)]
-pub fn snat_port(config: &Config, hash: u32, n: u32) -> Option<u16> {
+pub fn snat_port(config: &Config, hash: u32, n: u32) -> u16 {
     let (low, high) = (config.snat_low, config.snat_high);
     let low_len = (u32::from(low.last) + 1).saturating_sub(u32::from(low.first));
     let high_len = (u32::from(high.last) + 1).saturating_sub(u32::from(high.first));
     let total = low_len + high_len;
     if total == 0 {
-        return None;
+        return 0;
     }
     // Multiply and shift spreads the hash without a division; the golden
     // ratio's step visits far ports before near ones.
@@ -142,5 +150,7 @@ pub fn snat_port(config: &Config, hash: u32, n: u32) -> Option<u16> {
         u32::from(high.first) + (index - low_len)
     };
     #[allow(clippy::cast_possible_truncation)] // at most `high.last`
-    Some(port as u16)
+    {
+        port as u16
+    }
 }

@@ -34,6 +34,8 @@ pub trait Packet {
     fn mark_translated(&mut self);
     /// Takes that mark away; `true` where it was set.
     fn take_translated(&mut self) -> bool;
+    /// Where [`crate::verdict::Verdict::forward`] is to send the frame.
+    fn set_next_hop(&mut self, next_hop: Address);
     /// Makes the first `len` bytes readable; `false` where there are fewer.
     fn ensure(&mut self, len: usize) -> bool;
     fn read<T: Wire>(&self, offset: usize) -> Option<T>;
@@ -59,6 +61,7 @@ pub trait Packet {
 
 /// What of a packet can be tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Kind {
     /// TCP, UDP or ICMP echo: the key is complete.
     Flow,
@@ -70,6 +73,7 @@ pub enum Kind {
 
 /// The headers of an IPv4 frame.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Headers {
     pub key: FlowKey,
     pub ip: Ipv4,
@@ -85,13 +89,55 @@ const TCP_FLAGS: usize = 13;
 const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
 
 impl Headers {
-    /// Reads the headers of a frame whose Ethernet header says IPv4.
+    /// Of no packet at all.
+    pub(crate) const NONE: Self = Self {
+        key: FlowKey {
+            src: Address::ANY,
+            dst: Address::ANY,
+            sport: Be16(0),
+            dport: Be16(0),
+            proto: 0,
+            zone: 0,
+            pad: 0,
+        },
+        ip: Ipv4 {
+            version_ihl: 0,
+            tos: 0,
+            total_len: Be16(0),
+            id: Be16(0),
+            fragment: Be16(0),
+            ttl: 0,
+            proto: 0,
+            checksum: 0,
+            src: 0,
+            dst: 0,
+        },
+        source_mac: Mac([0; 3]),
+        kind: Kind::Other,
+        l4: 0,
+        tcp_flags: 0,
+    };
+
+    /// As [`Headers::read`], into a value of its own.
     #[inline(always)]
     pub fn parse<P: Packet>(
         packet: &mut P,
         ethernet: &Ethernet,
         zone: Zone,
     ) -> Result<Self, DropReason> {
+        let mut headers = Self::NONE;
+        headers.read(packet, ethernet, zone)?;
+        Ok(headers)
+    }
+
+    /// Reads the headers of a frame whose Ethernet header says IPv4.
+    #[inline(always)]
+    pub fn read<P: Packet>(
+        &mut self,
+        packet: &mut P,
+        ethernet: &Ethernet,
+        zone: Zone,
+    ) -> Result<(), DropReason> {
         if !packet.ensure(ETHERNET_LEN + IPV4_LEN) {
             return Err(DropReason::Malformed);
         }
@@ -106,32 +152,29 @@ impl Headers {
         if !counted && !(total_len == 0 && packet.gso_size() != 0) {
             return Err(DropReason::Malformed);
         }
-        let mut headers = Self {
-            key: FlowKey {
-                src: Address::v4(ip.src.to_ne_bytes()),
-                dst: Address::v4(ip.dst.to_ne_bytes()),
-                sport: Be16(0),
-                dport: Be16(0),
-                proto: ip.proto,
-                zone: zone as u8,
-                pad: 0,
-            },
-            ip,
-            source_mac: ethernet.src,
-            kind: Kind::Other,
-            l4: ETHERNET_LEN + header_len,
-            tcp_flags: 0,
+        self.key = FlowKey {
+            src: Address::v4_word(ip.src),
+            dst: Address::v4_word(ip.dst),
+            sport: Be16(0),
+            dport: Be16(0),
+            proto: ip.proto,
+            zone: zone as u8,
+            pad: 0,
         };
+        self.ip = ip;
+        self.source_mac = ethernet.src;
+        self.kind = Kind::Other;
+        self.l4 = ETHERNET_LEN + header_len;
+        self.tcp_flags = 0;
         if ip.fragment.to_host() & MORE_FRAGMENTS_OR_OFFSET != 0 {
-            headers.kind = Kind::Fragment;
-            return Ok(headers);
+            self.kind = Kind::Fragment;
+            return Ok(());
         }
         match ip.proto {
-            PROTO_TCP | PROTO_UDP => headers.ports(packet)?,
-            PROTO_ICMP => headers.echo(packet)?,
-            _ => {}
+            PROTO_TCP | PROTO_UDP => self.ports(packet),
+            PROTO_ICMP => self.echo(packet),
+            _ => Ok(()),
         }
-        Ok(headers)
     }
 
     #[inline(always)]

@@ -8,8 +8,12 @@ use crate::{
 /// The maps. A reference is valid until the next call.
 pub trait Tables {
     fn config(&self) -> Option<Config>;
+    /// [`Config::route_generation`]; 0 without a configuration.
+    fn route_generation(&self) -> u16;
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow>;
     fn embryo(&mut self, key: &FlowKey) -> Option<&mut Flow>;
+    /// The flow in `FLOWS`, or else in `EMBRYONIC`.
+    fn any_flow(&mut self, key: &FlowKey) -> Option<&mut Flow>;
     /// Inserts only where nothing is; `false` otherwise.
     fn claim_embryo(&mut self, key: &FlowKey, flow: &Flow) -> bool;
     fn put_embryo(&mut self, key: &FlowKey, flow: &Flow);
@@ -29,30 +33,26 @@ pub trait Tables {
     fn is_reserved_port(&self, port: u16) -> bool;
 }
 
-/// A packet whose route is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A packet's way: the question, and the host's answer to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Journey {
-    /// The link it came in by.
-    pub from: u32,
     pub src: Address,
     pub dst: Address,
-    pub proto: u8,
-}
+    /// The link that the packet came in by.
+    pub from: u32,
+    /// IP protocol number.
+    pub proto: u32,
 
-/// Where the host would send a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    Via {
-        ifindex: u32,
-        /// A gateway, or the destination itself on-link.
-        next_hop: Address,
-        /// Bytes of IP; 0: not known.
-        mtu: u16,
-        /// The route's preferred source; [`Address::ANY`] when not known.
-        source: Address,
-    },
-    /// The stack's to decide: local, unreachable, prohibited, …
-    Stack,
+    /// The link to leave by; 0: the stack's to decide (local, unreachable,
+    /// prohibited, …).
+    pub ifindex: u32,
+    /// Bytes of IP; 0: not known.
+    pub mtu: u32,
+    /// A gateway, or the destination itself on-link.
+    pub next_hop: Address,
+    /// The route's preferred source; [`Address::ANY`] when not known.
+    pub source: Address,
 }
 
 /// Time, chance and the host's routes.
@@ -60,7 +60,8 @@ pub trait Env {
     /// Seconds of `CLOCK_MONOTONIC`, coarse.
     fn now(&self) -> u32;
     fn random(&self) -> u32;
-    fn route(&self, journey: &Journey) -> Route;
+    /// Answers `journey`.
+    fn route(&self, journey: &mut Journey);
 }
 
 /// Both, as one argument: a BPF function takes five.

@@ -1,6 +1,6 @@
 //! What becomes of a packet, and why.
 
-use crate::abi::{Address, stats::OUTCOMES};
+use crate::abi::stats::OUTCOMES;
 
 /// The programs, numbered as in `STATS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,20 +24,27 @@ impl Hook {
             Self::ToUplink => crate::abi::names::TO_UPLINK,
         }
     }
+
+    /// The program that goes on where [`Hook::name`]'s does not decide.
+    pub const fn slow_name(self) -> Option<&'static str> {
+        match self {
+            Self::FromContainer => Some(crate::abi::names::FROM_CONTAINER_SLOW),
+            Self::FromUplink => Some(crate::abi::names::FROM_UPLINK_SLOW),
+            Self::ToUplink => Some(crate::abi::names::TO_UPLINK_SLOW),
+            Self::ToContainer => None,
+        }
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// On to the kernel's own stack (at egress: on to the wire).
-    Pass,
-    /// As `Pass`, for a packet that was translated.
-    Translated,
-    /// Into the container behind this host-side veth.
-    Deliver { ifindex: u32 },
-    /// Out of this uplink to this next hop.
-    Forward { ifindex: u32, next_hop: Address },
-    Drop(DropReason),
-}
+/// What to do with a packet, in one word: an outcome and, for the outcomes
+/// that leave by a link, its index.
+///
+/// An enum with fields would do, but for the kernel's verifier: a function
+/// that returns one leaves the fields of the other variants undefined, and
+/// their registers unreadable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Verdict(u64);
 
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
@@ -106,20 +113,99 @@ drop_reasons! {
 
 /// Outcomes below are not drops.
 const FIRST_DROP: u32 = 16;
+const UNDECIDED: u32 = u32::MAX;
 
 /// The names of the outcomes that are not drops, by number.
 pub const FORWARDED: [&str; 4] = ["pass", "translated", "deliver", "forward"];
 
 impl Verdict {
+    /// On to the kernel's own stack (at egress: on to the wire).
+    pub const PASS: Self = Self::new(0, 0);
+    /// As `PASS`, for a packet that was translated.
+    pub const TRANSLATED: Self = Self::new(1, 0);
+    /// Nothing yet: another function, or program, has to say.
+    pub const UNDECIDED: Self = Self::new(UNDECIDED, 0);
+
+    const DELIVER: u32 = 2;
+    const FORWARD: u32 = 3;
+
+    #[inline(always)]
+    const fn new(outcome: u32, ifindex: u32) -> Self {
+        Self((ifindex as u64) << 32 | outcome as u64)
+    }
+
+    /// Into the container behind this host-side veth.
+    #[inline(always)]
+    pub const fn deliver(ifindex: u32) -> Self {
+        Self::new(Self::DELIVER, ifindex)
+    }
+
+    /// Out of this uplink, to the next hop that the packet was given.
+    #[inline(always)]
+    pub const fn forward(ifindex: u32) -> Self {
+        Self::new(Self::FORWARD, ifindex)
+    }
+
+    #[inline(always)]
+    pub const fn drop(reason: DropReason) -> Self {
+        Self::new(FIRST_DROP + reason as u32, 0)
+    }
+
+    #[inline(always)]
+    pub const fn is_decided(self) -> bool {
+        self.outcome() != UNDECIDED
+    }
+
+    /// `self`, or else what `next` says.
+    #[inline(always)]
+    #[must_use]
+    pub fn or_else(self, next: impl FnOnce() -> Self) -> Self {
+        if self.is_decided() { self } else { next() }
+    }
+
     /// Index within a hook's counters, below [`OUTCOMES`].
     #[inline(always)]
-    pub const fn outcome(&self) -> u32 {
-        match self {
-            Self::Pass => 0,
-            Self::Translated => 1,
-            Self::Deliver { .. } => 2,
-            Self::Forward { .. } => 3,
-            Self::Drop(reason) => FIRST_DROP + *reason as u32,
+    pub const fn outcome(self) -> u32 {
+        #[allow(clippy::cast_possible_truncation)] // the low half
+        {
+            self.0 as u32
+        }
+    }
+
+    #[inline(always)]
+    pub const fn ifindex(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline(always)]
+    pub const fn is_deliver(self) -> bool {
+        self.outcome() == Self::DELIVER
+    }
+
+    #[inline(always)]
+    pub const fn is_forward(self) -> bool {
+        self.outcome() == Self::FORWARD
+    }
+
+    #[inline(always)]
+    pub const fn is_drop(self) -> bool {
+        self.outcome() >= FIRST_DROP && self.is_decided()
+    }
+}
+
+impl From<DropReason> for Verdict {
+    #[inline(always)]
+    fn from(reason: DropReason) -> Self {
+        Self::drop(reason)
+    }
+}
+
+impl core::fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let name = outcome_name(self.outcome()).map_or("undecided", |(name, _)| name);
+        match self.ifindex() {
+            0 => f.write_str(name),
+            ifindex => write!(f, "{name} to {ifindex}"),
         }
     }
 }

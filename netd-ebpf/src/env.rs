@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use netd_common::{
     abi::{Address, Config},
-    tables::{Env, Journey, Route, Tables as _},
+    tables::{Env, Journey, Tables as _},
 };
 
 /// `struct bpf_redir_neigh` (include/uapi/linux/bpf.h).
@@ -42,9 +42,7 @@ impl Host {
     #[inline(always)]
     fn look_up(&self, params: &mut FibLookup, flags: u32) -> i64 {
         // SAFETY: `params` is the kernel's own type and outlives the call.
-        unsafe {
-            bpf_fib_lookup(self.ctx, params, size_of::<FibLookup>() as i32, flags) as i64
-        }
+        unsafe { bpf_fib_lookup(self.ctx, params, size_of::<FibLookup>() as i32, flags) as i64 }
     }
 }
 
@@ -62,13 +60,13 @@ impl Env for Host {
     }
 
     #[inline(never)]
-    fn route(&self, journey: &Journey) -> Route {
+    fn route(&self, journey: &mut Journey) {
         let ([_, _, _, source], [_, _, _, destination]) =
             (journey.src.words(), journey.dst.words());
         // SAFETY: all of it is integers, for which zero is valid.
         let mut params: FibLookup = unsafe { core::mem::zeroed() };
         params.family = AF_INET;
-        params.l4_protocol = journey.proto;
+        params.l4_protocol = journey.proto as u8;
         params.ifindex = journey.from;
         // 1 byte fits every path: the answer is the path's MTU, and a burst
         // of segments is not taken for one long packet.
@@ -82,8 +80,9 @@ impl Env for Host {
         if answer == EINVAL {
             answer = self.look_up(&mut params, 0);
         }
+        journey.ifindex = 0;
         if answer != FOUND && answer != NO_NEIGHBOUR || params.family != AF_INET {
-            return Route::Stack;
+            return;
         }
         // SAFETY: of each union, the member that the kernel wrote last.
         let (next_hop, mtu, preferred) = unsafe {
@@ -93,15 +92,13 @@ impl Env for Host {
                 params.__bindgen_anon_3.ipv4_src,
             )
         };
-        Route::Via {
-            ifindex: params.ifindex,
-            next_hop: Address::v4(next_hop.to_ne_bytes()),
-            mtu,
-            source: if tells_source && preferred != source {
-                Address::v4(preferred.to_ne_bytes())
-            } else {
-                Address::ANY
-            },
-        }
+        journey.ifindex = params.ifindex;
+        journey.mtu = u32::from(mtu);
+        journey.next_hop = Address::v4_word(next_hop);
+        journey.source = if tells_source && preferred != source {
+            Address::v4_word(preferred)
+        } else {
+            Address::ANY
+        };
     }
 }

@@ -4,6 +4,8 @@
 //! only, maps in [`maps`] only, and the host's routes and clock in [`env`].
 #![no_std]
 #![no_main]
+// For the one instruction in `packet`; `asm!` is stable for other targets only.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod env;
 mod maps;
@@ -19,7 +21,7 @@ use netd_common::{
     abi::Address,
     packet::Packet as _,
     pipeline,
-    verdict::{Hook, Verdict},
+    verdict::{DropReason, Hook, Verdict},
 };
 
 use crate::{env::Host, packet::Skb};
@@ -28,46 +30,80 @@ use crate::{env::Host, packet::Skb};
 fn from_container(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(&ctx);
     let verdict = pipeline::from_container(&mut skb, &mut Host::new(&ctx));
-    act(&skb, Hook::FromContainer, &verdict)
+    act_or_go_on(&ctx, &skb, Hook::FromContainer, verdict)
+}
+
+#[classifier]
+fn from_container_slow(ctx: TcContext) -> i32 {
+    let mut skb = Skb::new(&ctx);
+    let Some(scratch) = maps::scratch() else { return TC_ACT_SHOT };
+    let verdict = pipeline::from_container_slow(&mut skb, &mut Host::new(&ctx), scratch);
+    act(&skb, Hook::FromContainer, verdict)
 }
 
 #[classifier]
 fn to_container(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(&ctx);
     let verdict = pipeline::to_container(&mut skb, &mut Host::new(&ctx));
-    act(&skb, Hook::ToContainer, &verdict)
+    act(&skb, Hook::ToContainer, verdict)
 }
 
 #[classifier]
 fn from_uplink(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(&ctx);
     let verdict = pipeline::from_uplink(&mut skb, &mut Host::new(&ctx));
-    act(&skb, Hook::FromUplink, &verdict)
+    act_or_go_on(&ctx, &skb, Hook::FromUplink, verdict)
+}
+
+#[classifier]
+fn from_uplink_slow(ctx: TcContext) -> i32 {
+    let mut skb = Skb::new(&ctx);
+    let Some(scratch) = maps::scratch() else { return TC_ACT_SHOT };
+    let verdict = pipeline::from_uplink_slow(&mut skb, &mut Host::new(&ctx), scratch);
+    act(&skb, Hook::FromUplink, verdict)
 }
 
 #[classifier]
 fn to_uplink(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(&ctx);
     let verdict = pipeline::to_uplink(&mut skb, &mut Host::new(&ctx));
-    act(&skb, Hook::ToUplink, &verdict)
+    act_or_go_on(&ctx, &skb, Hook::ToUplink, verdict)
+}
+
+#[classifier]
+fn to_uplink_slow(ctx: TcContext) -> i32 {
+    let mut skb = Skb::new(&ctx);
+    let Some(scratch) = maps::scratch() else { return TC_ACT_SHOT };
+    let verdict = pipeline::to_uplink_slow(&mut skb, &mut Host::new(&ctx), scratch);
+    act(&skb, Hook::ToUplink, verdict)
+}
+
+#[inline(always)]
+fn act_or_go_on(ctx: &TcContext, skb: &Skb, hook: Hook, verdict: Verdict) -> i32 {
+    let verdict = verdict.or_else(|| {
+        maps::continue_slowly(ctx, hook);
+        Verdict::drop(DropReason::NotConfigured)
+    });
+    act(skb, hook, verdict)
 }
 
 /// Counts the verdict and turns it into what the kernel is to do. Packets that
 /// go on are left to the programs of others behind ours (`TC_ACT_UNSPEC`).
 #[inline(always)]
-fn act(skb: &Skb, hook: Hook, verdict: &Verdict) -> i32 {
+fn act(skb: &Skb, hook: Hook, verdict: Verdict) -> i32 {
     maps::count(hook, verdict.outcome(), skb.len() as u64);
-    match verdict {
-        Verdict::Pass | Verdict::Translated => TC_ACT_UNSPEC,
-        Verdict::Drop(_) => TC_ACT_SHOT,
-        // SAFETY: plain helper calls without pointers.
-        Verdict::Deliver { ifindex } => unsafe { bpf_redirect_peer(*ifindex, 0) as i32 },
-        Verdict::Forward { ifindex, next_hop } => redirect_neigh(*ifindex, next_hop),
+    if verdict.is_deliver() {
+        // SAFETY: a plain helper call without pointers.
+        return unsafe { bpf_redirect_peer(verdict.ifindex(), 0) as i32 };
     }
+    if verdict.is_forward() {
+        return redirect_neigh(verdict.ifindex(), skb.next_hop());
+    }
+    if verdict.is_drop() { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
 }
 
 #[inline(always)]
-fn redirect_neigh(ifindex: u32, next_hop: &Address) -> i32 {
+fn redirect_neigh(ifindex: u32, next_hop: Address) -> i32 {
     const AF_INET: u32 = 2;
     let [_, _, _, v4] = next_hop.words();
     let mut params = env::RedirNeigh { family: AF_INET, address: [v4, 0, 0, 0] };

@@ -8,9 +8,10 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::map,
     maps::{
-        Array, HashMap, LruHashMap, PerCpuArray,
+        Array, HashMap, LruHashMap, PerCpuArray, ProgramArray,
         lpm_trie::{Key, LpmTrie},
     },
+    programs::TcContext,
 };
 use netd_common::{
     abi::{
@@ -18,6 +19,7 @@ use netd_common::{
         stats::{HOOKS, OUTCOMES},
     },
     conntrack::State,
+    pipeline::Scratch,
     tables::Tables,
     verdict::Hook,
 };
@@ -35,7 +37,7 @@ static ENDPOINTS: HashMap<Address, Endpoint> = HashMap::pinned(65_536, NO_PREALL
 #[map]
 static NETWORKS: HashMap<u32, Network> = HashMap::pinned(4_096, NO_PREALLOC);
 #[map]
-static SUBNETS: LpmTrie<[u8; 16], u32> = LpmTrie::pinned(8_192, NO_PREALLOC);
+static SUBNETS: LpmTrie<Address, u32> = LpmTrie::pinned(8_192, NO_PREALLOC);
 #[map]
 static PORTS: HashMap<PortKey, PortTarget> = HashMap::pinned(262_144, NO_PREALLOC);
 #[map]
@@ -49,6 +51,28 @@ static RESERVED_PORTS: Array<u64> = Array::pinned(1_024, 0);
 static STATS: PerCpuArray<Counter> = PerCpuArray::pinned(HOOKS * OUTCOMES, 0);
 #[map]
 static CONFIG: Array<Config> = Array::pinned(1, 0);
+
+/// The programs of the slow path, by [`Hook`].
+#[map]
+static SLOW: ProgramArray = ProgramArray::pinned(HOOKS, 0);
+
+/// The slow path's room to work in; not shared with userspace.
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+pub(crate) fn scratch<'a>() -> Option<&'a mut Scratch> {
+    // SAFETY: the slot is this CPU's own for the program's whole run; zeroes
+    // are a valid `Scratch`.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// Goes on in a hook's slow program; comes back only if there is none.
+#[inline(always)]
+pub(crate) fn continue_slowly(ctx: &TcContext, hook: Hook) {
+    // SAFETY: nothing of this program's is left to be dropped.
+    let _ = unsafe { SLOW.tail_call(ctx, hook as u32) };
+}
 
 /// Adds one packet to a hook's outcome.
 #[inline(always)]
@@ -74,6 +98,20 @@ impl Tables for Host {
     }
 
     #[inline(always)]
+    fn route_generation(&self) -> u16 {
+        CONFIG.get(0).map_or(0, |config| config.route_generation)
+    }
+
+    #[inline(always)]
+    fn any_flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        // SAFETY: as in `flow`.
+        FLOWS
+            .get_ptr_mut(key)
+            .or_else(|| EMBRYONIC.get_ptr_mut(key))
+            .map(|flow| unsafe { &mut *flow })
+    }
+
+    #[inline(always)]
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
         // SAFETY: the kernel keeps the memory for the program's run.
         FLOWS.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
@@ -87,7 +125,9 @@ impl Tables for Host {
 
     #[inline(always)]
     fn promote(&mut self, key: &FlowKey, state: State) -> bool {
-        let Some(entry) = EMBRYONIC.get_ptr_mut(key) else { return false };
+        let Some(entry) = EMBRYONIC.get_ptr_mut(key) else {
+            return false;
+        };
         // SAFETY: as in `flow`. The value goes from map to map: it never
         // takes room on the stack.
         let flow = unsafe { &mut *entry };
@@ -130,7 +170,7 @@ impl Tables for Host {
 
     #[inline(always)]
     fn subnet(&self, address: &Address) -> Option<u32> {
-        SUBNETS.get(Key::new(128, address.0)).copied()
+        SUBNETS.get(Key::new(128, *address)).copied()
     }
 
     #[inline(always)]
@@ -152,8 +192,6 @@ impl Tables for Host {
 
     #[inline(always)]
     fn is_reserved_port(&self, port: u16) -> bool {
-        RESERVED_PORTS
-            .get(u32::from(port) >> 6)
-            .is_some_and(|bits| bits >> (port & 63) & 1 != 0)
+        RESERVED_PORTS.get(u32::from(port) >> 6).is_some_and(|bits| bits >> (port & 63) & 1 != 0)
     }
 }

@@ -5,12 +5,15 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, __sk_buff},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::{bpf_l4_csum_replace, bpf_skb_pull_data},
     programs::TcContext,
 };
 use netd_common::{
-    abi::wire::{PROTO_UDP, Wire},
+    abi::{
+        Address,
+        wire::{PROTO_UDP, Wire},
+    },
     packet::{Covered, Packet},
 };
 
@@ -24,12 +27,18 @@ const MAX_OFFSET: usize = 0xff;
 
 pub(crate) struct Skb {
     skb: *mut __sk_buff,
+    next_hop: Address,
 }
 
 impl Skb {
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
-        Self { skb: ctx.as_ptr().cast() }
+        Self { skb: ctx.as_ptr().cast(), next_hop: Address::ANY }
+    }
+
+    #[inline(always)]
+    pub(crate) fn next_hop(&self) -> Address {
+        self.next_hop
     }
 
     /// A pointer to `T` at `offset`, if all of it is there.
@@ -40,12 +49,24 @@ impl Skb {
         }
         // SAFETY: the context is valid for the program's whole run.
         let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        let start = data + offset;
+        let start = opaque(data + offset);
         if start + size_of::<T>() > end {
             return None;
         }
         Some(start as *mut T)
     }
+}
+
+/// Hides where a pointer came from. The compiler would otherwise check
+/// `data + (offset + size)` and then use `data + offset`, and the verifier
+/// knows only the pointer that was checked.
+#[inline(always)]
+fn opaque(pointer: usize) -> usize {
+    let mut pointer = pointer;
+    // SAFETY: a move to itself. (An empty text would leave two line records for
+    // one instruction, which the kernel refuses.)
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer, options(pure, nomem, nostack)) };
+    pointer
 }
 
 impl Packet for Skb {
@@ -92,6 +113,11 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn set_next_hop(&mut self, next_hop: Address) {
+        self.next_hop = next_hop;
+    }
+
+    #[inline(always)]
     fn ensure(&mut self, len: usize) -> bool {
         // SAFETY: as in `at`.
         let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
@@ -111,7 +137,9 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn write<T: Wire>(&mut self, offset: usize, value: &T) -> bool {
-        let Some(pointer) = self.at::<T>(offset) else { return false };
+        let Some(pointer) = self.at::<T>(offset) else {
+            return false;
+        };
         // SAFETY: as in `read`; the kernel makes the headers of a program that
         // writes them its own first.
         unsafe { *pointer = *value };
@@ -139,8 +167,7 @@ impl Packet for Skb {
         }
         // SAFETY: a plain helper call on the context.
         unsafe {
-            bpf_l4_csum_replace(self.skb, offset as u32, u64::from(from), u64::from(to), flags)
-                == 0
+            bpf_l4_csum_replace(self.skb, offset as u32, u64::from(from), u64::from(to), flags) == 0
         }
     }
 }

@@ -7,5 +7,6 @@
 
 pub mod api;
 pub mod controller;
+pub mod datapath;
 pub mod ipam;
 pub mod model;

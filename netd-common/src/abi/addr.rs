@@ -4,9 +4,12 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The wildcard (`0.0.0.0`, `::`) and every other address: 16 bytes in network
 /// order, IPv4 as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
-#[derive(Clone, Copy, Debug, Default, PartialOrd, Ord, Eq)]
-#[repr(C, align(4))]
-pub struct Address(pub [u8; 16]);
+///
+/// Kept as four words, each in memory order: the kernel side copies, compares
+/// and hashes by the word, and its compiler would not put bytes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct Address([u32; 4]);
 
 /// A port, or an ICMP echo identifier, in network byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,11 +27,7 @@ super::pod!(Address: 16, Be16: 2, Mac: 6);
 impl Mac {
     #[inline(always)]
     pub const fn from_octets([a, b, c, d, e, f]: [u8; 6]) -> Self {
-        Self([
-            u16::from_ne_bytes([a, b]),
-            u16::from_ne_bytes([c, d]),
-            u16::from_ne_bytes([e, f]),
-        ])
+        Self([u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])])
     }
 
     #[inline(always)]
@@ -65,57 +64,58 @@ impl Be16 {
 
 impl Address {
     /// Matches any address in a [`super::PortKey`].
-    pub const ANY: Self = Self([0; 16]);
+    pub const ANY: Self = Self([0; 4]);
 
     /// `a.b.c.d`, its bytes in network order.
     #[inline(always)]
     pub const fn v4(octets: [u8; 4]) -> Self {
-        let [a, b, c, d] = octets;
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+        Self::v4_word(u32::from_ne_bytes(octets))
+    }
+
+    /// As [`Address::v4`], of the four bytes in memory order.
+    #[inline(always)]
+    pub const fn v4_word(word: u32) -> Self {
+        Self([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), word])
     }
 
     #[inline(always)]
-    pub const fn v6(octets: [u8; 16]) -> Self {
-        Self(octets)
+    pub const fn from_octets(o: [u8; 16]) -> Self {
+        Self([
+            u32::from_ne_bytes([o[0], o[1], o[2], o[3]]),
+            u32::from_ne_bytes([o[4], o[5], o[6], o[7]]),
+            u32::from_ne_bytes([o[8], o[9], o[10], o[11]]),
+            u32::from_ne_bytes([o[12], o[13], o[14], o[15]]),
+        ])
+    }
+
+    #[inline(always)]
+    pub const fn from_words(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
+    #[inline(always)]
+    pub const fn words(&self) -> [u32; 4] {
+        self.0
+    }
+
+    pub const fn octets(&self) -> [u8; 16] {
+        let [a, b, c, d] = self.0;
+        let (a, b, c, d) = (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes(), d.to_ne_bytes());
+        [
+            a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1],
+            d[2], d[3],
+        ]
     }
 
     /// The last four bytes: the IPv4 address, where it is one.
     #[inline(always)]
     pub const fn v4_octets(&self) -> [u8; 4] {
-        [self.0[12], self.0[13], self.0[14], self.0[15]]
+        self.0[3].to_ne_bytes()
     }
 
     #[inline(always)]
-    pub fn is_v4(&self) -> bool {
-        let [a, b, c, _] = self.words();
-        a == 0 && b == 0 && c == u32::from_ne_bytes([0, 0, 0xff, 0xff])
-    }
-
-    /// Four words in memory order: how the kernel side compares and hashes.
-    #[inline(always)]
-    pub const fn words(&self) -> [u32; 4] {
-        let a = &self.0;
-        [
-            u32::from_ne_bytes([a[0], a[1], a[2], a[3]]),
-            u32::from_ne_bytes([a[4], a[5], a[6], a[7]]),
-            u32::from_ne_bytes([a[8], a[9], a[10], a[11]]),
-            u32::from_ne_bytes([a[12], a[13], a[14], a[15]]),
-        ]
-    }
-}
-
-// By words: a byte-wise comparison would call `bcmp`, which BPF does not have.
-impl PartialEq for Address {
-    #[inline(always)]
-    fn eq(&self, other: &Self) -> bool {
-        let ([a, b, c, d], [e, f, g, h]) = (self.words(), other.words());
-        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
-    }
-}
-
-impl core::hash::Hash for Address {
-    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+    pub const fn is_v4(&self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == u32::from_ne_bytes([0, 0, 0xff, 0xff])
     }
 }
 
@@ -127,7 +127,7 @@ impl From<Ipv4Addr> for Address {
 
 impl From<Ipv6Addr> for Address {
     fn from(ip: Ipv6Addr) -> Self {
-        Self::v6(ip.octets())
+        Self::from_octets(ip.octets())
     }
 }
 
@@ -145,7 +145,7 @@ impl From<Address> for IpAddr {
         if address.is_v4() {
             Self::V4(address.v4_octets().into())
         } else {
-            Self::V6(address.0.into())
+            Self::V6(address.octets().into())
         }
     }
 }

@@ -26,6 +26,9 @@ impl Endpoint {
     pub const MOVED: u32 = 1;
     /// It has published ports: its on-link packets may be replies of a hairpin.
     pub const PUBLISHED: u32 = 1 << 1;
+    /// Its neighbours may reach it ([`Network::ICC`], kept here so that a
+    /// delivery needs no look-up of its network).
+    pub const ICC: u32 = 1 << 2;
 }
 
 /// Value of `NETWORKS`, by index.

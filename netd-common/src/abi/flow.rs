@@ -17,7 +17,7 @@ pub enum Zone {
 ///
 /// For ICMP echo the identifier is the port of whoever asks: a request has it
 /// in `sport` (and 0 in `dport`), a reply in `dport`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct FlowKey {
     pub src: Address,
@@ -29,6 +29,18 @@ pub struct FlowKey {
     /// A [`Zone`].
     pub zone: u8,
     pub pad: u16,
+}
+
+// By words, as `Address` is; `pad` is always 0.
+#[allow(clippy::derived_hash_with_manual_eq)] // the same equality
+impl PartialEq for FlowKey {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        self.src == other.src
+            && self.dst == other.dst
+            && (self.sport, self.dport) == (other.sport, other.dport)
+            && (self.proto, self.zone) == (other.proto, other.zone)
+    }
 }
 
 /// What to do with a packet of this direction, complete: an established
@@ -90,21 +102,30 @@ impl Flow {
     /// `hop` of a delivery: the frame's new destination and source.
     #[inline(always)]
     pub const fn hop_macs(&self) -> (Mac, Mac) {
-        let h = &self.hop.0;
-        (
-            Mac::from_octets([h[0], h[1], h[2], h[3], h[4], h[5]]),
-            Mac::from_octets([h[6], h[7], h[8], h[9], h[10], h[11]]),
-        )
+        let [a, b, c, _] = self.hop.words();
+        let ([a, b], [c, d], [e, f]) = (halves(a), halves(b), halves(c));
+        (Mac([a, b, c]), Mac([d, e, f]))
     }
 
     /// The inverse of [`Flow::hop_macs`].
     #[inline(always)]
     pub const fn hop_from_macs(dst: Mac, src: Mac) -> Address {
-        let (d, s) = (dst.octets(), src.octets());
-        Address([
-            d[0], d[1], d[2], d[3], d[4], d[5], s[0], s[1], s[2], s[3], s[4], s[5], 0, 0, 0, 0,
-        ])
+        let ([a, b, c], [d, e, f]) = (dst.0, src.0);
+        Address::from_words([word(a, b), word(c, d), word(e, f), 0])
     }
+}
+
+/// Two half-words as they follow each other in memory.
+#[inline(always)]
+const fn word(first: u16, second: u16) -> u32 {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+#[inline(always)]
+const fn halves(word: u32) -> [u16; 2] {
+    let [a, b, c, d] = word.to_ne_bytes();
+    [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
 }
 
 pod!(FlowKey: 40, Flow: 80);

@@ -11,9 +11,10 @@ pub const UPLINKS: &str = "UPLINKS";
 pub const RESERVED_PORTS: &str = "RESERVED_PORTS";
 pub const STATS: &str = "STATS";
 pub const CONFIG: &str = "CONFIG";
+pub const SLOW: &str = "SLOW";
 
 /// All maps, each pinned under its name.
-pub const MAPS: [&str; 11] = [
+pub const MAPS: [&str; 12] = [
     FLOWS,
     EMBRYONIC,
     ENDPOINTS,
@@ -25,9 +26,15 @@ pub const MAPS: [&str; 11] = [
     RESERVED_PORTS,
     STATS,
     CONFIG,
+    SLOW,
 ];
 
 pub const FROM_CONTAINER: &str = "from_container";
 pub const TO_CONTAINER: &str = "to_container";
 pub const FROM_UPLINK: &str = "from_uplink";
 pub const TO_UPLINK: &str = "to_uplink";
+
+/// The slow path's programs, entered from those above by a tail call.
+pub const FROM_CONTAINER_SLOW: &str = "from_container_slow";
+pub const FROM_UPLINK_SLOW: &str = "from_uplink_slow";
+pub const TO_UPLINK_SLOW: &str = "to_uplink_slow";

@@ -114,8 +114,12 @@ pub fn read<T: Wire>(bytes: &[u8], offset: usize) -> Option<T> {
 
 /// Puts `value` at `offset` of `bytes`; `false` where it does not fit.
 pub fn write<T: Wire>(bytes: &mut [u8], offset: usize, value: &T) -> bool {
-    let Some(end) = offset.checked_add(size_of::<T>()) else { return false };
-    let Some(target) = bytes.get_mut(offset..end) else { return false };
+    let Some(end) = offset.checked_add(size_of::<T>()) else {
+        return false;
+    };
+    let Some(target) = bytes.get_mut(offset..end) else {
+        return false;
+    };
     // SAFETY: `target` holds `size_of::<T>()` bytes, and `T` has no padding.
     #[allow(unsafe_code)]
     unsafe {

@@ -1,5 +1,6 @@
 //! Packets of a flow that is known.
 
+use super::Scratch;
 use crate::{
     abi::{
         Flow, FlowKey,
@@ -7,96 +8,103 @@ use crate::{
     },
     conntrack::{self, Next, State},
     nat,
-    packet::{Headers, Packet},
-    tables::{Journey, Route, World},
+    packet::{Headers, Kind, Packet},
+    tables::World,
     verdict::{DropReason, Verdict},
 };
 
-/// Forwards a packet of an answered flow. `None`: there is no such flow.
+/// Forwards a packet of an answered flow in its steady state. Undecided: there
+/// is no such flow, its state moves, or its route is old.
 #[inline(always)]
 pub(super) fn established<P: Packet, W: World>(
     packet: &mut P,
     world: &mut W,
     headers: &Headers,
-) -> Option<Verdict> {
+) -> Verdict {
     let now = world.now();
-    let generation = world.config().map_or(0, |config| config.route_generation);
-    let flow = world.flow(&headers.key)?;
+    let generation = world.route_generation();
+    let Some(flow) = world.flow(&headers.key) else {
+        return Verdict::UNDECIDED;
+    };
     if let Some(reason) = spoofed(packet, headers, flow) {
-        return Some(Verdict::Drop(reason));
+        return reason.into();
     }
-    account(flow, packet, now);
     let turning = headers.key.proto == PROTO_TCP
         && (flow.state != State::Established as u8
             || headers.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) != 0);
     if turning || is_stale(flow, generation) {
-        return at_a_turn(packet, world, headers);
-    }
-    Some(send(packet, headers, flow))
-}
-
-/// The rest of [`established`] where TCP's state moves or the route is old.
-#[inline(never)]
-fn at_a_turn<P: Packet, W: World>(
-    packet: &mut P,
-    world: &mut W,
-    headers: &Headers,
-) -> Option<Verdict> {
-    if headers.key.proto == PROTO_TCP && !advance(world, headers) {
-        return None;
-    }
-    if let Err(verdict) = reroute(world, &headers.key) {
-        return Some(verdict);
-    }
-    let flow = world.flow(&headers.key)?;
-    Some(send(packet, headers, flow))
-}
-
-/// Forwards a packet of a flow that has not been answered; an answer makes it
-/// an established one. `None`: there is no such flow.
-#[inline(never)]
-pub(super) fn embryonic<P: Packet, W: World>(
-    packet: &mut P,
-    world: &mut W,
-    headers: &Headers,
-) -> Option<Verdict> {
-    let now = world.now();
-    let flow = world.embryo(&headers.key)?;
-    if let Some(reason) = spoofed(packet, headers, flow) {
-        return Some(Verdict::Drop(reason));
+        return Verdict::UNDECIDED;
     }
     account(flow, packet, now);
+    send(packet, headers, flow)
+}
+
+/// Forwards any packet of a known flow. Undecided: there is none, or it is
+/// over and a new one begins.
+#[inline(always)]
+pub(super) fn known<P: Packet, W: World>(
+    packet: &mut P,
+    world: &mut W,
+    scratch: &mut Scratch,
+) -> Verdict {
+    let headers = &scratch.headers;
+    if headers.kind != Kind::Flow {
+        return Verdict::UNDECIDED;
+    }
+    let now = world.now();
+    let Some(flow) = world.any_flow(&headers.key) else {
+        return Verdict::UNDECIDED;
+    };
+    if let Some(reason) = spoofed(packet, headers, flow) {
+        return reason.into();
+    }
+    account(flow, packet, now);
+    let goes_on = if flow.state == State::New as u8 {
+        embryonic(world, headers)
+    } else {
+        headers.key.proto != PROTO_TCP || advance(world, headers)
+    };
+    if goes_on { finish(packet, world, scratch) } else { Verdict::UNDECIDED }
+}
+
+/// Sends a packet by its flow, whichever table that is in.
+#[inline(never)]
+pub(super) fn finish<P: Packet, W: World>(
+    packet: &mut P,
+    world: &mut W,
+    scratch: &mut Scratch,
+) -> Verdict {
+    let refused = reroute(world, scratch);
+    if refused.is_decided() {
+        return refused;
+    }
+    let headers = &scratch.headers;
+    match world.any_flow(&headers.key) {
+        Some(flow) => send(packet, headers, flow),
+        // The LRU let go of it in the moment it was opened.
+        None => Verdict::drop(DropReason::NoFlow),
+    }
+}
+
+/// A packet of a flow that has not been answered: an answer makes it an
+/// established one. `false`: it has to be opened anew.
+#[inline(never)]
+fn embryonic<W: World>(world: &mut W, headers: &Headers) -> bool {
+    let Some(flow) = world.embryo(&headers.key) else {
+        // Promoted a moment ago, on another CPU.
+        return true;
+    };
     let (original, twin) = (flow.has(Flow::ORIGINAL), nat::twin_key(&headers.key, flow));
     if original {
         // The LRU may have let go of the reply's entry, and with it the port.
-        if world.embryo(&twin).is_none() && world.flow(&twin).is_none() {
+        if world.any_flow(&twin).is_none() {
             world.remove_embryo(&headers.key);
-            return None;
+            return false;
         }
     } else if headers.tcp_flags & TCP_RST == 0 {
         promote(world, &headers.key, &twin);
     }
-    if let Err(verdict) = reroute(world, &headers.key) {
-        return Some(verdict);
-    }
-    if let Some(flow) = world.flow(&headers.key) {
-        return Some(send(packet, headers, flow));
-    }
-    let flow = world.embryo(&headers.key)?;
-    Some(send(packet, headers, flow))
-}
-
-/// Sends the packet that has just opened its flow.
-#[inline(never)]
-pub(super) fn opened<P: Packet, W: World>(
-    packet: &mut P,
-    world: &mut W,
-    headers: &Headers,
-) -> Verdict {
-    match world.embryo(&headers.key) {
-        Some(flow) => send(packet, headers, flow),
-        None => Verdict::Drop(DropReason::NoFlow),
-    }
+    true
 }
 
 /// Moves a pair from `EMBRYONIC` to `FLOWS`. The reply goes first and leaves
@@ -141,9 +149,11 @@ pub(super) fn account<P: Packet>(flow: &mut Flow, packet: &P, now: u32) {
 
 /// Lets a TCP segment move both directions' state. `false`: the old flow is
 /// over and gone, and a new one begins.
-#[inline(always)]
+#[inline(never)]
 fn advance<W: World>(world: &mut W, headers: &Headers) -> bool {
-    let Some(flow) = world.flow(&headers.key) else { return false };
+    let Some(flow) = world.flow(&headers.key) else {
+        return false;
+    };
     let (state, fin) = (State::from_u8(flow.state), flow.has(Flow::FIN));
     let twin_key = nat::twin_key(&headers.key, flow);
     let twin_fin = world.flow(&twin_key).is_some_and(|twin| twin.has(Flow::FIN));
@@ -176,9 +186,9 @@ pub(super) fn send<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) ->
         // Only a container's packet may go to the stack as it is: for one from
         // outside the stack would answer in the container's place.
         return if flow.in_ifindex != 0 {
-            Verdict::Pass
+            Verdict::PASS
         } else {
-            Verdict::Drop(DropReason::TtlExpired)
+            Verdict::drop(DropReason::TtlExpired)
         };
     }
     if flow.has(Flow::LOCAL) {
@@ -187,19 +197,20 @@ pub(super) fn send<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) ->
             && packet.write(0, &dst)
             && packet.write(6, &src)
         {
-            Verdict::Deliver { ifindex: flow.out_ifindex }
+            Verdict::deliver(flow.out_ifindex)
         } else {
-            Verdict::Drop(DropReason::EditFailed)
+            Verdict::drop(DropReason::EditFailed)
         };
     }
     if exceeds(packet, headers, flow.mtu) {
-        return Verdict::Pass;
+        return Verdict::PASS;
     }
     if !nat::translate(packet, headers, flow, 1) {
-        return Verdict::Drop(DropReason::EditFailed);
+        return Verdict::drop(DropReason::EditFailed);
     }
     packet.mark_translated();
-    Verdict::Forward { ifindex: flow.out_ifindex, next_hop: flow.hop }
+    packet.set_next_hop(flow.hop);
+    Verdict::forward(flow.out_ifindex)
 }
 
 /// Whether the packet, or a segment it will be cut into, is too long for the
@@ -226,50 +237,34 @@ fn is_stale(flow: &Flow, generation: u16) -> bool {
 }
 
 /// Looks the route up anew if the host's routes have changed since, and keeps
-/// it in the flow, whichever table that is in.
+/// it in the flow, whichever table that is in. Undecided: all is well.
 #[inline(never)]
-pub(super) fn reroute<W: World>(world: &mut W, key: &FlowKey) -> Result<(), Verdict> {
-    let Some(config) = world.config() else {
-        return Err(Verdict::Drop(DropReason::NotConfigured));
-    };
-    let generation = config.route_generation;
-    let Some(journey) = stale_journey(world, key, generation) else { return Ok(()) };
-    let bridge = world
-        .endpoint(&key.src)
-        .map(|endpoint| endpoint.network)
-        .and_then(|index| world.network(index))
-        .map(|network| network.bridge_ifindex);
-    let Some(from) = bridge else { return Err(Verdict::Drop(DropReason::NoEndpoint)) };
-    let Route::Via { ifindex, next_hop, mtu, .. } = world.route(&Journey { from, ..journey })
-    else {
-        return Err(Verdict::Pass);
-    };
-    if world.uplink(ifindex).is_none() {
-        return Err(Verdict::Drop(DropReason::NoUplink));
+fn reroute<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
+    let Scratch { headers, journey, .. } = scratch;
+    let key = &headers.key;
+    let generation = world.route_generation();
+    let Some(flow) = world.any_flow(key) else { return Verdict::UNDECIDED };
+    if !is_stale(flow, generation) {
+        return Verdict::UNDECIDED;
     }
-    let renew = |flow: &mut Flow| {
-        (flow.out_ifindex, flow.hop, flow.mtu) = (ifindex, next_hop, mtu);
-        flow.generation = generation;
+    (journey.src, journey.dst) = nat::translated(key, flow);
+    let Some(endpoint) = world.endpoint(&key.src) else {
+        return Verdict::drop(DropReason::NoEndpoint);
     };
-    if let Some(flow) = world.flow(key) {
-        renew(flow);
-    } else if let Some(flow) = world.embryo(key) {
-        renew(flow);
-    }
-    Ok(())
-}
-
-/// The journey whose route a flow needs; `None`: its route is fresh, or it
-/// needs none.
-#[inline(always)]
-fn stale_journey<W: World>(world: &mut W, key: &FlowKey, generation: u16) -> Option<Journey> {
-    let journey = |flow: &mut Flow| {
-        let (src, dst) = nat::translated(key, flow);
-        let journey = Journey { from: 0, src, dst, proto: key.proto };
-        is_stale(flow, generation).then_some(journey)
+    let index = endpoint.network;
+    let Some(network) = world.network(index) else {
+        return Verdict::drop(DropReason::NoEndpoint);
     };
-    if let Some(flow) = world.flow(key) {
-        return journey(flow);
+    (journey.from, journey.proto) = (network.bridge_ifindex, u32::from(key.proto));
+    world.route(journey);
+    if journey.ifindex == 0 {
+        return Verdict::PASS;
     }
-    world.embryo(key).and_then(journey)
+    if world.uplink(journey.ifindex).is_none() {
+        return Verdict::drop(DropReason::NoUplink);
+    }
+    if let Some(flow) = world.any_flow(key) {
+        flow.takes(journey, generation);
+    }
+    Verdict::UNDECIDED
 }

@@ -1,80 +1,96 @@
 //! TC ingress of a container's host-side veth: everything that it sends.
 
-use super::{flow, open};
+use super::{Scratch, flow, open};
 use crate::{
     abi::{
         Address, Endpoint, Network, Zone,
-        wire::{ARP_LEN, Arp, ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet},
+        wire::{
+            ARP_LEN, Arp, ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet,
+        },
     },
     packet::{Headers, Kind, Packet},
     tables::World,
     verdict::{DropReason, Verdict},
 };
 
-/// Anti-spoofing, delivery within the network, SNAT to the outside, hairpin,
-/// and the replies of published ports.
+/// Neighbours, answered SNAT flows, replies of published ports.
 #[inline(always)]
-pub fn from_container<P: Packet, W: World>(
-    packet: &mut P,
-    world: &mut W,
-) -> Verdict {
+pub fn from_container<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdict {
     // A container's own programs could have set it.
     packet.take_translated();
     let Some(ethernet) = packet.read::<Ethernet>(0) else {
-        return Verdict::Drop(DropReason::Malformed);
+        return Verdict::UNDECIDED;
     };
-    if packet.has_vlan() {
-        return Verdict::Drop(DropReason::UnknownEthertype);
+    if ethernet.ethertype != ETHERTYPE_IPV4 || packet.has_vlan() {
+        return Verdict::UNDECIDED;
     }
-    match ethernet.ethertype {
-        ETHERTYPE_IPV4 => ipv4(packet, world, &ethernet),
-        ETHERTYPE_ARP => arp(packet, world, &ethernet),
-        ETHERTYPE_IPV6 => Verdict::Drop(DropReason::Ipv6Disabled),
-        _ => Verdict::Drop(DropReason::UnknownEthertype),
-    }
-}
-
-#[inline(always)]
-fn ipv4<P: Packet, W: World>(
-    packet: &mut P,
-    world: &mut W,
-    ethernet: &Ethernet,
-) -> Verdict {
-    let headers = match Headers::parse(packet, ethernet, Zone::Container) {
-        Ok(headers) => headers,
-        Err(reason) => return Verdict::Drop(reason),
+    let Ok(headers) = Headers::parse(packet, &ethernet, Zone::Container) else {
+        return Verdict::UNDECIDED;
     };
     // To the gateway: most likely a flow. To a neighbour: most likely none.
-    let routed = ethernet.dst.is_gateway() && headers.kind == Kind::Flow;
-    if routed && let Some(verdict) = flow::established(packet, world, &headers) {
-        return verdict;
+    if ethernet.dst.is_gateway() {
+        if headers.kind != Kind::Flow {
+            return Verdict::UNDECIDED;
+        }
+        return flow::established(packet, world, &headers);
     }
-    let endpoint = match sender(packet, world, &headers, world.now()) {
-        Ok(endpoint) => endpoint,
-        Err(reason) => return Verdict::Drop(reason),
+    let now = world.now();
+    let network = match sender(packet, world, &headers, now) {
+        // It may be a reply to a neighbour that came by the host's address.
+        Ok(endpoint) if endpoint.flags & Endpoint::PUBLISHED != 0 => return Verdict::UNDECIDED,
+        Ok(endpoint) => endpoint.network,
+        Err(reason) => return reason.into(),
     };
-    if endpoint.flags & Endpoint::PUBLISHED != 0
-        && !routed
-        && headers.kind == Kind::Flow
-        && let Some(verdict) = flow::established(packet, world, &headers)
-            .or_else(|| flow::embryonic(packet, world, &headers))
-    {
+    neighbour(packet, world, &headers, network)
+}
+
+/// Everything else: anti-spoofing, first packets, hairpin, ARP.
+#[inline(always)]
+pub fn from_container_slow<P: Packet, W: World>(
+    packet: &mut P,
+    world: &mut W,
+    scratch: &mut Scratch,
+) -> Verdict {
+    let Some(ethernet) = packet.read::<Ethernet>(0) else {
+        return Verdict::drop(DropReason::Malformed);
+    };
+    if packet.has_vlan() {
+        return Verdict::drop(DropReason::UnknownEthertype);
+    }
+    match ethernet.ethertype {
+        ETHERTYPE_IPV4 => {}
+        ETHERTYPE_ARP => return arp(packet, world, &ethernet),
+        ETHERTYPE_IPV6 => return Verdict::drop(DropReason::Ipv6Disabled),
+        _ => return Verdict::drop(DropReason::UnknownEthertype),
+    }
+    if let Err(reason) = scratch.headers.read(packet, &ethernet, Zone::Container) {
+        return reason.into();
+    }
+    let now = world.now();
+    let network = match sender(packet, world, &scratch.headers, now) {
+        Ok(endpoint) => endpoint.network,
+        Err(reason) => return reason.into(),
+    };
+    let verdict = flow::known(packet, world, scratch);
+    if verdict.is_decided() {
         return verdict;
     }
-    if !routed && let Some(verdict) = neighbour(packet, world, &headers, ethernet, &endpoint) {
+    let verdict = neighbour(packet, world, &scratch.headers, network);
+    if verdict.is_decided() {
         return verdict;
     }
-    first_contact(packet, world, &headers, &endpoint)
+    let verdict = first_contact(world, scratch, network);
+    verdict.or_else(|| open::claim(world, scratch)).or_else(|| flow::finish(packet, world, scratch))
 }
 
 /// The endpoint that sent the packet: its address, link and MAC must agree.
 #[inline(always)]
-fn sender<P: Packet, W: World>(
+fn sender<'w, P: Packet, W: World>(
     packet: &P,
-    world: &mut W,
+    world: &'w mut W,
     headers: &Headers,
     now: u32,
-) -> Result<Endpoint, DropReason> {
+) -> Result<&'w Endpoint, DropReason> {
     let endpoint = world.endpoint(&headers.key.src).ok_or(DropReason::SpoofedAddress)?;
     if endpoint.ifindex != packet.ifindex() {
         return Err(DropReason::SpoofedAddress);
@@ -85,104 +101,74 @@ fn sender<P: Packet, W: World>(
     if endpoint.last_seen != now {
         endpoint.last_seen = now;
     }
-    Ok(*endpoint)
+    Ok(endpoint)
 }
 
-/// Delivery to an endpoint of the host. `None`: the destination is none.
+/// Delivery to an endpoint of the host. Undecided: the destination is none.
 #[inline(always)]
 fn neighbour<P: Packet, W: World>(
     packet: &mut P,
     world: &mut W,
     headers: &Headers,
-    ethernet: &Ethernet,
-    sender: &Endpoint,
-) -> Option<Verdict> {
-    let receiver = world.endpoint(&headers.key.dst)?;
-    let (ifindex, mac, network) = (receiver.ifindex, receiver.mac, receiver.network);
-    if network != sender.network {
-        return Some(Verdict::Drop(DropReason::Isolated));
+    network: u32,
+) -> Verdict {
+    let Some(receiver) = world.endpoint(&headers.key.dst) else {
+        return Verdict::UNDECIDED;
+    };
+    let (ifindex, mac) = (receiver.ifindex, receiver.mac);
+    if receiver.network != network {
+        return Verdict::drop(DropReason::Isolated);
     }
-    // Every network is registered before its first endpoint.
-    let icc = world.network(network).is_some_and(|network| network.flags & Network::ICC != 0);
-    if !icc {
-        return Some(Verdict::Drop(DropReason::IccDisabled));
+    if receiver.flags & Endpoint::ICC == 0 {
+        return Verdict::drop(DropReason::IccDisabled);
     }
-    if ethernet.dst != mac && !packet.write(0, &mac) {
-        return Some(Verdict::Drop(DropReason::EditFailed));
+    if !packet.write(0, &mac) {
+        return Verdict::drop(DropReason::EditFailed);
     }
-    Some(Verdict::Deliver { ifindex })
+    Verdict::deliver(ifindex)
 }
 
-/// What is neither to a neighbour nor of an answered flow.
-#[inline(never)]
-fn first_contact<P: Packet, W: World>(
-    packet: &mut P,
-    world: &mut W,
-    headers: &Headers,
-    endpoint: &Endpoint,
-) -> Verdict {
-    let key = &headers.key;
-    let Some(ethernet) = packet.read::<Ethernet>(0) else {
-        return Verdict::Drop(DropReason::Malformed);
-    };
-    if headers.kind == Kind::Flow
-        && let Some(verdict) = flow::embryonic(packet, world, headers)
-    {
-        return verdict;
-    }
-    // A bridge with a MAC that is not netd's own: not tried yet.
-    if !ethernet.dst.is_gateway()
-        && headers.kind == Kind::Flow
-        && let Some(verdict) = flow::established(packet, world, headers)
-    {
-        return verdict;
-    }
-    if let Some(verdict) = neighbour(packet, world, headers, &ethernet, endpoint) {
-        return verdict;
-    }
-    let Some(network) = world.network(endpoint.network) else {
-        return Verdict::Drop(DropReason::NotConfigured);
+/// What is neither to a neighbour nor of a known flow. Undecided: its flow is
+/// drafted.
+#[inline(always)]
+fn first_contact<W: World>(world: &mut W, scratch: &mut Scratch, own_network: u32) -> Verdict {
+    let key = &scratch.headers.key;
+    let Some(network) = world.network(own_network) else {
+        return Verdict::drop(DropReason::NotConfigured);
     };
     if world.is_host_address(&key.dst) {
-        return to_host(packet, world, headers, endpoint, &network);
+        return to_host(world, scratch, &network, own_network);
     }
     match world.subnet(&key.dst) {
         // Broadcast, or an address that nobody has: the bridge's to answer.
-        Some(index) if index == endpoint.network => return Verdict::Pass,
-        Some(_) => return Verdict::Drop(DropReason::Isolated),
+        Some(index) if index == own_network => return Verdict::PASS,
+        Some(_) => return Verdict::drop(DropReason::Isolated),
         None => {}
     }
     if is_link_scoped(&key.dst) {
-        return Verdict::Pass;
+        return Verdict::PASS;
     }
     if network.flags & Network::INTERNAL != 0 {
-        return Verdict::Drop(DropReason::Internal);
+        return Verdict::drop(DropReason::Internal);
     }
-    match open::outbound(world, headers, endpoint, &network) {
-        Ok(()) => flow::opened(packet, world, headers),
-        Err(verdict) => verdict,
-    }
+    open::outbound(world, scratch, &network)
 }
 
 #[inline(always)]
-fn to_host<P: Packet, W: World>(
-    packet: &mut P,
+fn to_host<W: World>(
     world: &mut W,
-    headers: &Headers,
-    endpoint: &Endpoint,
+    scratch: &mut Scratch,
     network: &Network,
+    own_network: u32,
 ) -> Verdict {
-    let Some(target) = open::published(world, headers) else { return Verdict::Pass };
+    let Some(target) = open::published(world, &scratch.headers) else { return Verdict::PASS };
     if network.flags & Network::INTERNAL != 0 {
-        return Verdict::Drop(DropReason::Internal);
+        return Verdict::drop(DropReason::Internal);
     }
-    if !open::opens(headers) {
-        return Verdict::Pass;
+    if !open::opens(&scratch.headers) {
+        return Verdict::PASS;
     }
-    match open::hairpin(world, headers, endpoint, &target) {
-        Ok(()) => flow::opened(packet, world, headers),
-        Err(reason) => Verdict::Drop(reason),
-    }
+    open::hairpin(world, scratch, &target, own_network)
 }
 
 /// Multicast and the limited broadcast stay on the bridge.
@@ -195,16 +181,16 @@ fn is_link_scoped(address: &Address) -> bool {
 #[inline(never)]
 fn arp<P: Packet, W: World>(packet: &mut P, world: &mut W, ethernet: &Ethernet) -> Verdict {
     if !packet.ensure(ETHERNET_LEN + ARP_LEN) {
-        return Verdict::Drop(DropReason::Malformed);
+        return Verdict::drop(DropReason::Malformed);
     }
     let Some(arp) = packet.read::<Arp>(ETHERNET_LEN) else {
-        return Verdict::Drop(DropReason::Malformed);
+        return Verdict::drop(DropReason::Malformed);
     };
     if arp.hardware.to_host() != 1
         || arp.protocol != ETHERTYPE_IPV4
         || arp.lengths.to_host() != 0x0604
     {
-        return Verdict::Drop(DropReason::Malformed);
+        return Verdict::drop(DropReason::Malformed);
     }
     let ([a, b], [c, d]) = (arp.sender_ip[0].to_ne_bytes(), arp.sender_ip[1].to_ne_bytes());
     let speaks_for_itself = world.endpoint(&Address::v4([a, b, c, d])).is_some_and(|endpoint| {
@@ -212,5 +198,5 @@ fn arp<P: Packet, W: World>(packet: &mut P, world: &mut W, ethernet: &Ethernet) 
             && endpoint.mac == arp.sender_mac
             && endpoint.mac == ethernet.src
     });
-    if speaks_for_itself { Verdict::Pass } else { Verdict::Drop(DropReason::SpoofedArp) }
+    if speaks_for_itself { Verdict::PASS } else { Verdict::drop(DropReason::SpoofedArp) }
 }

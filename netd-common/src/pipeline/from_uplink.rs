@@ -1,6 +1,6 @@
 //! TC ingress of an uplink: everything that comes from outside.
 
-use super::{flow, open};
+use super::{Scratch, flow, open};
 use crate::{
     abi::{
         Address, Zone,
@@ -11,60 +11,68 @@ use crate::{
     verdict::{DropReason, Verdict},
 };
 
-/// Replies to SNAT, DNAT of published ports, no direct way to a container.
-/// What is not netd's goes on untouched.
+/// Replies to SNAT, answered flows of published ports. What is not netd's
+/// goes on untouched.
 #[inline(always)]
-pub fn from_uplink<P: Packet, W: World>(
-    packet: &mut P,
-    world: &mut W,
-) -> Verdict {
+pub fn from_uplink<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdict {
     // A tagged frame is for the VLAN link above, which has its own program.
     if packet.has_vlan() {
-        return Verdict::Pass;
+        return Verdict::PASS;
     }
-    let Some(ethernet) = packet.read::<Ethernet>(0) else { return Verdict::Pass };
+    let Some(ethernet) = packet.read::<Ethernet>(0) else {
+        return Verdict::PASS;
+    };
     if ethernet.ethertype != ETHERTYPE_IPV4 || ethernet.dst.is_group() {
-        return Verdict::Pass;
+        return Verdict::PASS;
     }
     // The stack knows how to refuse what is malformed.
     let Ok(headers) = Headers::parse(packet, &ethernet, Zone::Uplink) else {
-        return Verdict::Pass;
+        return Verdict::PASS;
     };
-    if headers.kind == Kind::Flow
-        && let Some(verdict) = flow::established(packet, world, &headers)
-    {
-        return verdict;
+    if headers.kind != Kind::Flow {
+        return Verdict::UNDECIDED;
     }
-    first_contact(packet, world, &headers)
+    flow::established(packet, world, &headers)
 }
 
-#[inline(never)]
-fn first_contact<P: Packet, W: World>(
+/// First packets of published ports; no direct way to a container.
+#[inline(always)]
+pub fn from_uplink_slow<P: Packet, W: World>(
     packet: &mut P,
     world: &mut W,
-    headers: &Headers,
+    scratch: &mut Scratch,
 ) -> Verdict {
-    if headers.kind == Kind::Flow
-        && let Some(verdict) = flow::embryonic(packet, world, headers)
-    {
+    let Some(ethernet) = packet.read::<Ethernet>(0) else {
+        return Verdict::PASS;
+    };
+    if scratch.headers.read(packet, &ethernet, Zone::Uplink).is_err() {
+        return Verdict::PASS;
+    }
+    let verdict = flow::known(packet, world, scratch);
+    if verdict.is_decided() {
         return verdict;
     }
+    let verdict = first_contact(world, scratch);
+    verdict.or_else(|| open::claim(world, scratch)).or_else(|| flow::finish(packet, world, scratch))
+}
+
+/// What belongs to no flow. Undecided: its flow is drafted.
+#[inline(always)]
+fn first_contact<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
+    let headers = &scratch.headers;
     if let Some(target) = open::published(world, headers) {
         if is_martian(world, &headers.key.src) {
-            return Verdict::Drop(DropReason::Martian);
+            return Verdict::drop(DropReason::Martian);
         }
         if !open::opens(headers) {
-            return Verdict::Pass;
+            return Verdict::PASS;
         }
-        return match open::inbound(world, headers, &target) {
-            Ok(()) => flow::opened(packet, world, headers),
-            Err(reason) => Verdict::Drop(reason),
-        };
+        return open::inbound(world, scratch, &target);
     }
     if !world.is_host_address(&headers.key.dst) && world.subnet(&headers.key.dst).is_some() {
-        return Verdict::Drop(DropReason::DirectAccess);
+        return Verdict::drop(DropReason::DirectAccess);
     }
-    Verdict::Pass
+    Verdict::PASS
 }
 
 /// Sources that can't be outside: the host's own, a container's, loopback,

@@ -1,10 +1,13 @@
-//! The datapath's whole logic: one function a hook, generic over the packet,
-//! the tables and the environment.
+//! The datapath's whole logic, generic over the packet and its world.
 //!
-//! `from_container` → [`local`] (same network) or [`flow`] (translated); new
-//! conversations are opened by [`open`]. Hot functions are inlined into their
-//! program; what only the first packets of a flow need is kept out of line,
-//! so that the established path stays short and its stack shallow.
+//! A hook has a fast function, which decides for packets of answered flows and
+//! for neighbours, and a slow one, which decides for all others and begins
+//! anew with the packet. In the kernel each is a program of its own: the hot
+//! code stays small, and the slow path has a whole stack to itself.
+//!
+//! [`Verdict::UNDECIDED`] of a fast function means: ask the slow one.
+//!
+//! [`Verdict::UNDECIDED`]: crate::verdict::Verdict::UNDECIDED
 
 mod flow;
 mod from_container;
@@ -13,7 +16,26 @@ mod open;
 mod to_container;
 mod to_uplink;
 
-pub use from_container::from_container;
-pub use from_uplink::from_uplink;
+use crate::{packet::Headers, tables::Journey};
+
+pub use from_container::{from_container, from_container_slow};
+pub use from_uplink::{from_uplink, from_uplink_slow};
 pub use to_container::to_container;
-pub use to_uplink::to_uplink;
+pub use to_uplink::{to_uplink, to_uplink_slow};
+
+/// What the slow path works on. In the kernel it is a per-CPU map value: it
+/// would not fit the stack, and the verifier, which does not look into map
+/// values, explores the search for a port once and not once per packet kind.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Scratch {
+    headers: Headers,
+    draft: open::Draft,
+    journey: Journey,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { headers: Headers::NONE, draft: open::Draft::default(), journey: Journey::default() }
+    }
+}

@@ -1,10 +1,10 @@
 //! TC egress of an uplink: the safety net under everything else.
 
-use super::{flow, open};
+use super::{Scratch, flow, open};
 use crate::{
     abi::{
-        Flow, Network, Zone,
-        wire::{ETHERTYPE_IPV4, Ethernet},
+        Address, Flow, Network, Zone,
+        wire::{ETHERNET_LEN, ETHERTYPE_IPV4, Ethernet, Ipv4},
     },
     nat,
     packet::{Headers, Kind, Packet},
@@ -12,85 +12,86 @@ use crate::{
     verdict::{DropReason, Verdict},
 };
 
+/// What netd sent and what the host sent goes on.
+#[inline(always)]
+pub fn to_uplink<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdict {
+    if packet.take_translated() {
+        return Verdict::PASS;
+    }
+    let Some(ethernet) = packet.read::<Ethernet>(0) else {
+        return Verdict::PASS;
+    };
+    if ethernet.ethertype != ETHERTYPE_IPV4 {
+        return Verdict::PASS;
+    }
+    let Some(ip) = packet.read::<Ipv4>(ETHERNET_LEN) else {
+        return Verdict::PASS;
+    };
+    match world.subnet(&Address::v4_word(ip.src)) {
+        None => Verdict::PASS,
+        Some(_) => Verdict::UNDECIDED,
+    }
+}
+
 /// What the stack forwarded for a container is translated here or dropped: no
 /// container's address ever leaves a network that masquerades.
 #[inline(always)]
-pub fn to_uplink<P: Packet, W: World>(
+pub fn to_uplink_slow<P: Packet, W: World>(
     packet: &mut P,
     world: &mut W,
+    scratch: &mut Scratch,
 ) -> Verdict {
-    if packet.take_translated() {
-        return Verdict::Pass;
-    }
-    let Some(ethernet) = packet.read::<Ethernet>(0) else { return Verdict::Pass };
-    if ethernet.ethertype != ETHERTYPE_IPV4 {
-        return Verdict::Pass;
-    }
-    let Ok(headers) = Headers::parse(packet, &ethernet, Zone::Container) else {
-        return Verdict::Pass;
+    let malformed = Verdict::drop(DropReason::Malformed);
+    let Some(ethernet) = packet.read::<Ethernet>(0) else {
+        return malformed;
     };
-    match world.subnet(&headers.key.src) {
-        None => Verdict::Pass,
-        Some(index) => forwarded_by_the_stack(packet, world, &headers, index),
+    if let Err(reason) = scratch.headers.read(packet, &ethernet, Zone::Container) {
+        return reason.into();
     }
-}
-
-#[inline(never)]
-fn forwarded_by_the_stack<P: Packet, W: World>(
-    packet: &mut P,
-    world: &mut W,
-    headers: &Headers,
-    index: u32,
-) -> Verdict {
+    let Some(index) = world.subnet(&scratch.headers.key.src) else {
+        return Verdict::PASS;
+    };
     let Some(network) = world.network(index) else {
-        return Verdict::Drop(DropReason::NotConfigured);
+        return Verdict::drop(DropReason::NotConfigured);
     };
     if network.flags & Network::INTERNAL != 0 {
-        return Verdict::Drop(DropReason::Internal);
+        return Verdict::drop(DropReason::Internal);
     }
-    if let Some(verdict) = known(packet, world, headers) {
+    let verdict = known(packet, world, &scratch.headers);
+    if verdict.is_decided() {
         return verdict;
     }
     if network.flags & Network::MASQUERADE == 0 {
-        return Verdict::Pass;
+        return Verdict::PASS;
     }
-    let Some(endpoint) = world.endpoint(&headers.key.src).map(|endpoint| *endpoint) else {
-        return Verdict::Drop(DropReason::SpoofedAddress);
-    };
-    match open::outbound(world, headers, &endpoint, &network) {
-        Ok(()) => known(packet, world, headers).unwrap_or(Verdict::Drop(DropReason::NoFlow)),
-        // The stack's own route brought it here: there is no other.
-        Err(Verdict::Pass) => Verdict::Drop(DropReason::NoUplink),
-        Err(verdict) => verdict,
+    let verdict = open::outbound(world, scratch, &network);
+    // The stack's own route brought it here: there is no other.
+    if verdict == Verdict::PASS {
+        return Verdict::drop(DropReason::NoUplink);
     }
+    verdict
+        .or_else(|| open::claim(world, scratch))
+        .or_else(|| known(packet, world, &scratch.headers))
+        .or_else(|| Verdict::drop(DropReason::NoFlow))
 }
 
 /// Translates a packet of a known flow; the stack has counted the hop.
+/// Undecided: there is none.
 #[inline(never)]
-fn known<P: Packet, W: World>(
-    packet: &mut P,
-    world: &mut W,
-    headers: &Headers,
-) -> Option<Verdict> {
+fn known<P: Packet, W: World>(packet: &mut P, world: &mut W, headers: &Headers) -> Verdict {
     if headers.kind != Kind::Flow {
-        return None;
+        return Verdict::UNDECIDED;
     }
     let now = world.now();
-    if let Some(flow) = world.flow(&headers.key) {
-        return Some(translate(packet, headers, flow, now));
-    }
-    world.embryo(&headers.key).map(|flow| translate(packet, headers, flow, now))
-}
-
-#[inline(always)]
-fn translate<P: Packet>(packet: &mut P, headers: &Headers, flow: &mut Flow, now: u32) -> Verdict {
+    let Some(flow) = world.any_flow(&headers.key) else {
+        return Verdict::UNDECIDED;
+    };
     flow::account(flow, packet, now);
     if flow.has(Flow::LOCAL) {
-        return Verdict::Drop(DropReason::NoUplink);
-    }
-    if nat::translate(packet, headers, flow, 0) {
-        Verdict::Translated
+        Verdict::drop(DropReason::NoUplink)
+    } else if nat::translate(packet, headers, flow, 0) {
+        Verdict::TRANSLATED
     } else {
-        Verdict::Drop(DropReason::EditFailed)
+        Verdict::drop(DropReason::EditFailed)
     }
 }

@@ -27,14 +27,10 @@ impl Id {
     /// From 32 random bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         use std::fmt::Write as _;
-        Self(
-            bytes
-                .iter()
-                .fold(String::with_capacity(64), |mut id, byte| {
-                    let _ = write!(id, "{byte:02x}");
-                    id
-                }),
-        )
+        Self(bytes.iter().fold(String::with_capacity(64), |mut id, byte| {
+            let _ = write!(id, "{byte:02x}");
+            id
+        }))
     }
 
     pub fn as_str(&self) -> &str {
@@ -58,11 +54,7 @@ impl TryFrom<String> for Id {
 
     fn try_from(id: String) -> Result<Self, NameError> {
         let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if id.len() == 64 && id.bytes().all(hex) {
-            Ok(Self(id))
-        } else {
-            Err(NameError::Id(id))
-        }
+        if id.len() == 64 && id.bytes().all(hex) { Ok(Self(id)) } else { Err(NameError::Id(id)) }
     }
 }
 
@@ -72,16 +64,9 @@ impl TryFrom<String> for Name {
     fn try_from(name: String) -> Result<Self, NameError> {
         let rest = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
         let valid = name.len() <= 128
-            && name
-                .bytes()
-                .next()
-                .is_some_and(|b| b.is_ascii_alphanumeric())
+            && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
             && name.bytes().all(rest);
-        if valid {
-            Ok(Self(name))
-        } else {
-            Err(NameError::Invalid(name))
-        }
+        if valid { Ok(Self(name)) } else { Err(NameError::Invalid(name)) }
     }
 }
 

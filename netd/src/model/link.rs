@@ -39,14 +39,8 @@ impl TryFrom<String> for IfName {
         let valid = (1..=15).contains(&name.len())
             && name != "."
             && name != ".."
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
-        if valid {
-            Ok(Self(name))
-        } else {
-            Err(LinkError::Name(name))
-        }
+            && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+        if valid { Ok(Self(name)) } else { Err(LinkError::Name(name)) }
     }
 }
 
@@ -78,17 +72,10 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts
-                .next()
-                .filter(|part| part.len() == 2)
-                .ok_or_else(invalid)?;
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(invalid)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
         }
-        if parts.next().is_some() {
-            Err(invalid())
-        } else {
-            Ok(Self(bytes))
-        }
+        if parts.next().is_some() { Err(invalid()) } else { Ok(Self(bytes)) }
     }
 }
 

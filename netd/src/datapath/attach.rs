@@ -1,0 +1,219 @@
+//! Programs on links. With TCX (Linux 6.6) each attachment is a pinned
+//! `bpf_link`, which a later agent takes over without a gap; before that it is
+//! a clsact filter with a priority and a handle of netd's own.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact, qdisc_detach_program},
+    },
+    util::KernelVersion,
+};
+use nix::net::if_::if_nametoindex;
+
+use super::{Error, bpffs::failed};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    Tcx,
+    Clsact,
+}
+
+impl AttachMode {
+    pub fn best() -> Self {
+        match KernelVersion::current() {
+            Ok(version) if version < KernelVersion::new(6, 6, 0) => Self::Clsact,
+            _ => Self::Tcx,
+        }
+    }
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// Priority and handle of netd's clsact filters, by which they are told from
+/// those of others.
+const PRIORITY: u16 = 0x6e64;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+pub(super) struct Links {
+    ebpf: Ebpf,
+    pins: PathBuf,
+    mode: AttachMode,
+    /// Programs by link, as this run attached them.
+    attached: BTreeMap<String, Vec<(Direction, &'static str)>>,
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links").field("attached", &self.attached).finish_non_exhaustive()
+    }
+}
+
+impl Links {
+    pub(super) fn new(ebpf: Ebpf, pins: PathBuf, mode: AttachMode) -> Self {
+        Self { ebpf, pins, mode, attached: BTreeMap::new() }
+    }
+
+    pub(super) fn mode(&self) -> AttachMode {
+        self.mode
+    }
+
+    /// Attaches, or takes over what an earlier agent attached.
+    pub(super) fn attach(
+        &mut self,
+        link: &str,
+        direction: Direction,
+        program: &'static str,
+    ) -> Result<(), Error> {
+        let ifindex = if_nametoindex(link).map_err(|_| Error::NoLink(link.to_owned()))?;
+        let pin = self.pins.join(pin_name(ifindex, program));
+        let mode = self.mode;
+        let classifier: &mut SchedClassifier = self
+            .ebpf
+            .program_mut(program)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Error::Missing(program))?;
+        match mode {
+            AttachMode::Tcx => tcx(classifier, link, direction, &pin),
+            AttachMode::Clsact => clsact(classifier, link, direction, program),
+        }
+        .map_err(|source| Error::Attach { program, link: link.to_owned(), source })?;
+        let programs = self.attached.entry(link.to_owned()).or_default();
+        if !programs.contains(&(direction, program)) {
+            programs.push((direction, program));
+        }
+        Ok(())
+    }
+
+    /// Takes netd's programs off `link`; it may be gone already.
+    pub(super) fn detach(&mut self, link: &str) -> Result<(), Error> {
+        let programs = self.attached.remove(link).unwrap_or_default();
+        let Ok(ifindex) = if_nametoindex(link) else {
+            return self.forget_dead_pins();
+        };
+        for (direction, program) in programs {
+            match self.mode {
+                AttachMode::Tcx => remove(&self.pins.join(pin_name(ifindex, program)))?,
+                // The filters of a link that is going need no farewell.
+                AttachMode::Clsact => {
+                    let _ = qdisc_detach_program(link, attach_type(direction), program);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches from every link that is not in `wanted`.
+    pub(super) fn retain(&mut self, wanted: &[String]) -> Result<(), Error> {
+        let unwanted: Vec<_> =
+            self.attached.keys().filter(|link| !wanted.contains(link)).cloned().collect();
+        for link in unwanted {
+            self.detach(&link)?;
+        }
+        let keep: Vec<_> =
+            wanted.iter().filter_map(|link| if_nametoindex(link.as_str()).ok()).collect();
+        self.each_pin(|ifindex| !keep.contains(&ifindex))
+    }
+
+    /// Removes the pins of links that no longer exist.
+    fn forget_dead_pins(&self) -> Result<(), Error> {
+        self.each_pin(|ifindex| !Path::new("/sys/class/net").exists() || name_of(ifindex).is_none())
+    }
+
+    fn each_pin(&self, unwanted: impl Fn(u32) -> bool) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.pins).map_err(failed(&self.pins))?.flatten() {
+            let name = entry.file_name();
+            let ifindex = name.to_str().and_then(|name| name.split('-').next()?.parse().ok());
+            if ifindex.is_none_or(&unwanted) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name_of(ifindex: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
+}
+
+fn pin_name(ifindex: u32, program: &str) -> String {
+    format!("{ifindex}-{program}")
+}
+
+fn remove(pin: &Path) -> Result<(), Error> {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(pin)(error)),
+        _ => Ok(()),
+    }
+}
+
+const fn attach_type(direction: Direction) -> TcAttachType {
+    match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    }
+}
+
+fn tcx(
+    program: &mut SchedClassifier,
+    link: &str,
+    direction: Direction,
+    pin: &Path,
+) -> anyhow::Result<()> {
+    if let Ok(pinned) = PinnedLink::from_pin(pin) {
+        let taken = FdLink::from(pinned).try_into().ok().map(|link| program.attach_to_link(link));
+        match taken {
+            // The pin holds the kernel's link; our descriptor may go.
+            Some(Ok(id)) => return program.take_link(id).map(drop).context("failed to let go"),
+            // Its device went and another took its index.
+            _ => fs::remove_file(pin).context("failed to remove a stale pin")?,
+        }
+    }
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(link, attach_type(direction), order)?;
+    let attached: FdLink = program.take_link(id)?.try_into()?;
+    attached.pin(pin).context("failed to pin the link")?;
+    Ok(())
+}
+
+fn clsact(
+    program: &mut SchedClassifier,
+    link: &str,
+    direction: Direction,
+    name: &str,
+) -> anyhow::Result<()> {
+    // Already there, ours or not: both are fine.
+    let _ = qdisc_add_clsact(link);
+    let _ = qdisc_detach_program(link, attach_type(direction), name);
+    let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+    let id = program.attach_with_options(
+        link,
+        attach_type(direction),
+        TcAttachOptions::Netlink(options),
+    )?;
+    // The filter outlives the agent, as a pinned link would.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}

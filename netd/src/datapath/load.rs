@@ -1,0 +1,83 @@
+//! From the object file to loaded programs and pinned maps.
+
+use std::path::Path;
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{MapData, ProgramArray},
+    programs::SchedClassifier,
+};
+use netd_common::{abi::names, verdict::Hook};
+
+use super::{
+    AttachMode, Datapath, Error, Links,
+    bpffs::Pins,
+    flows::FlowTables,
+    tables::{Tables, take},
+};
+
+/// The eBPF object that netd's build made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
+
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Flows that can be tracked at a time; each takes two entries.
+    pub flow_table_size: u32,
+    /// `None`: TCX where the kernel has it (Linux 6.6).
+    pub attach: Option<AttachMode>,
+}
+
+/// The part of `flow_table_size` that flows without an answer may take.
+const EMBRYONIC_SHARE: u32 = 4;
+
+impl Datapath {
+    /// Loads the programs; maps that are pinned under `base` are used again.
+    pub fn load(base: &Path, options: &Options) -> Result<Self, Error> {
+        let pins = Pins::open(base)?;
+        let entries = options.flow_table_size.saturating_mul(2);
+        let mut ebpf = EbpfLoader::new()
+            .default_map_pin_directory(pins.path())
+            .map_max_entries(names::FLOWS, entries)
+            .map_max_entries(names::EMBRYONIC, entries / EMBRYONIC_SHARE)
+            .verifier_log_level(VerifierLogLevel::STATS)
+            .load(OBJECT)
+            .map_err(|error| Error::Load(Box::new(error)))?;
+        let slow = Hook::ALL.iter().filter_map(|hook| hook.slow_name());
+        for name in Hook::ALL.iter().map(|hook| hook.name()).chain(slow) {
+            let program: &mut SchedClassifier = ebpf
+                .program_mut(name)
+                .and_then(|program| program.try_into().ok())
+                .ok_or(Error::Missing(name))?;
+            program.load().map_err(|source| Error::Program { name, source: Box::new(source) })?;
+        }
+        chain_slow_programs(&mut ebpf)?;
+        let flows = FlowTables::open(&mut ebpf, pins.path())?;
+        let tables = Tables::open(&mut ebpf)?;
+        let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
+        Ok(Self { links, tables, flows, pins })
+    }
+}
+
+/// Puts the slow path's programs where the fast ones look for them. The map
+/// is pinned, so they stay when the agent goes.
+fn chain_slow_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
+    let mut slow: ProgramArray<MapData> = take(ebpf, names::SLOW)?;
+    for hook in Hook::ALL {
+        let Some(name) = hook.slow_name() else {
+            continue;
+        };
+        let program: &mut SchedClassifier = ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Error::Missing(name))?;
+        let failed = |source| Error::Program { name, source: Box::new(source) };
+        let fd = program
+            .fd()
+            .map_err(failed)?
+            .try_clone()
+            .map_err(|source| Error::Pins { path: name.into(), source })?;
+        slow.set(hook as u32, &fd, 0)
+            .map_err(|source| Error::Map { name: names::SLOW, source: Box::new(source) })?;
+    }
+    Ok(())
+}

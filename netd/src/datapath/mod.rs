@@ -1,0 +1,93 @@
+//! The kernel side as the agent drives it: programs loaded, attached and
+//! pinned, maps written and read. It knows nothing of requests or of state.
+
+mod attach;
+mod batch;
+mod bpffs;
+pub mod flows;
+mod load;
+mod tables;
+
+use std::path::PathBuf;
+
+pub use attach::{AttachMode, Direction};
+pub use flows::{FlowEntry, SweepReport};
+pub use load::Options;
+pub use tables::{HostFacts, UplinkFacts};
+
+use attach::Links;
+use flows::FlowTables;
+use tables::Tables;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to mount bpffs at {}", path.display())]
+    Mount { path: PathBuf, source: nix::Error },
+    #[error("failed to use the pin directory {}", path.display())]
+    Pins { path: PathBuf, source: std::io::Error },
+    #[error("failed to load the eBPF object")]
+    Load(#[source] Box<aya::EbpfError>),
+    #[error("the eBPF object has no {0}")]
+    Missing(&'static str),
+    #[error("failed to load the program `{name}`")]
+    Program { name: &'static str, source: Box<aya::programs::ProgramError> },
+    #[error("failed to attach `{program}` to `{link}`")]
+    Attach { program: &'static str, link: String, source: anyhow::Error },
+    #[error("failed to access the map {name}")]
+    Map { name: &'static str, source: Box<aya::maps::MapError> },
+    #[error("failed to walk the map {name}")]
+    Walk { name: &'static str, source: std::io::Error },
+    #[error("no link named `{0}`")]
+    NoLink(String),
+}
+
+/// A loaded datapath. Dropping it leaves programs and maps in the kernel:
+/// pinned links and maps outlive the agent.
+#[derive(Debug)]
+pub struct Datapath {
+    links: Links,
+    pub tables: Tables,
+    pub flows: FlowTables,
+    pins: bpffs::Pins,
+}
+
+impl Datapath {
+    /// Takes the programs off `link`.
+    pub fn detach(&mut self, link: &str) -> Result<(), Error> {
+        self.links.detach(link)
+    }
+
+    /// Puts the programs of a container's host side on `link`.
+    pub fn attach_container(&mut self, link: &str) -> Result<(), Error> {
+        use netd_common::abi::names::{FROM_CONTAINER, TO_CONTAINER};
+        self.links.attach(link, Direction::Ingress, FROM_CONTAINER)?;
+        self.links.attach(link, Direction::Egress, TO_CONTAINER)
+    }
+
+    /// Puts the programs of an uplink on `link`.
+    pub fn attach_uplink(&mut self, link: &str) -> Result<(), Error> {
+        use netd_common::abi::names::{FROM_UPLINK, TO_UPLINK};
+        self.links.attach(link, Direction::Egress, TO_UPLINK)?;
+        self.links.attach(link, Direction::Ingress, FROM_UPLINK)
+    }
+
+    /// Removes the pins of links other than `wanted`: what an earlier run left.
+    pub fn retain_links(&mut self, wanted: &[String]) -> Result<(), Error> {
+        self.links.retain(wanted)
+    }
+
+    pub fn mode(&self) -> AttachMode {
+        self.links.mode()
+    }
+
+    pub fn pins(&self) -> &std::path::Path {
+        self.pins.path()
+    }
+
+    /// Takes everything out of the kernel: links, maps, pins and the mount,
+    /// if it was netd's own.
+    pub fn destroy(mut self) -> Result<(), Error> {
+        self.links.retain(&[])?;
+        self.pins.remove()
+    }
+}

@@ -1,0 +1,279 @@
+//! The maps that the agent writes and the datapath reads.
+
+use std::{collections::BTreeSet, net::IpAddr, path::Path};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, lpm_trie::Key},
+};
+use ipnetwork::IpNetwork;
+use netd_common::{
+    abi::{
+        ABI_VERSION, Address, Config, Counter, Endpoint, Network, PortKey, PortRange, PortTarget,
+        Uplink, names,
+        stats::{HOOKS, OUTCOMES},
+    },
+    verdict::{Hook, outcome_name},
+};
+
+use super::Error;
+
+/// What the datapath is told of an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkFacts {
+    pub ifindex: u32,
+    /// Source of masqueraded packets where the route names none.
+    pub address: Option<IpAddr>,
+}
+
+/// What the datapath is told of the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    pub addresses: BTreeSet<IpAddr>,
+    pub uplinks: Vec<UplinkFacts>,
+    /// The host's `ip_local_port_range`.
+    pub ephemeral: (u16, u16),
+    pub fib_source: bool,
+}
+
+pub struct Tables {
+    endpoints: HashMap<MapData, Address, Endpoint>,
+    networks: HashMap<MapData, u32, Network>,
+    subnets: LpmTrie<MapData, Address, u32>,
+    ports: HashMap<MapData, PortKey, PortTarget>,
+    host_addresses: HashMap<MapData, Address, u32>,
+    uplinks: HashMap<MapData, u32, Uplink>,
+    reserved_ports: Array<MapData, u64>,
+    stats: PerCpuArray<MapData, Counter>,
+    config: Array<MapData, Config>,
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tables").finish_non_exhaustive()
+    }
+}
+
+/// The lowest port that SNAT may use: below are the well-known ones.
+const FIRST_PORT: u16 = 1024;
+
+fn failed(name: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map { name, source: Box::new(source) }
+}
+
+/// A failed look-up or removal of what is not there is no failure.
+fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+pub(super) fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, Error> {
+    ebpf.take_map(name).ok_or(Error::Missing(name))?.try_into().map_err(failed(name))
+}
+
+impl Tables {
+    pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            endpoints: take(ebpf, names::ENDPOINTS)?,
+            networks: take(ebpf, names::NETWORKS)?,
+            subnets: take(ebpf, names::SUBNETS)?,
+            ports: take(ebpf, names::PORTS)?,
+            host_addresses: take(ebpf, names::HOST_ADDRS)?,
+            uplinks: take(ebpf, names::UPLINKS)?,
+            reserved_ports: take(ebpf, names::RESERVED_PORTS)?,
+            stats: take(ebpf, names::STATS)?,
+            config: take(ebpf, names::CONFIG)?,
+        })
+    }
+
+    pub fn put_endpoint(&mut self, address: IpAddr, mut endpoint: Endpoint) -> Result<(), Error> {
+        let key = Address::from(address);
+        if let Ok(old) = self.endpoints.get(&key, 0)
+            && old.ifindex == endpoint.ifindex
+        {
+            endpoint.last_seen = old.last_seen;
+        }
+        self.endpoints.insert(key, endpoint, 0).map_err(failed(names::ENDPOINTS))
+    }
+
+    pub fn remove_endpoint(&mut self, address: IpAddr) -> Result<(), Error> {
+        gone(self.endpoints.remove(&address.into())).map_err(failed(names::ENDPOINTS))
+    }
+
+    pub fn endpoint(&self, address: IpAddr) -> Option<Endpoint> {
+        self.endpoints.get(&address.into(), 0).ok()
+    }
+
+    pub fn put_network(
+        &mut self,
+        index: u32,
+        network: Network,
+        subnets: &[IpNetwork],
+    ) -> Result<(), Error> {
+        self.networks.insert(index, network, 0).map_err(failed(names::NETWORKS))?;
+        for subnet in subnets {
+            self.subnets.insert(&prefix(*subnet), index, 0).map_err(failed(names::SUBNETS))?;
+        }
+        Ok(())
+    }
+
+    pub fn remove_network(&mut self, index: u32, subnets: &[IpNetwork]) -> Result<(), Error> {
+        for subnet in subnets {
+            gone(self.subnets.remove(&prefix(*subnet))).map_err(failed(names::SUBNETS))?;
+        }
+        gone(self.networks.remove(&index)).map_err(failed(names::NETWORKS))
+    }
+
+    pub fn put_port(&mut self, key: PortKey, target: PortTarget) -> Result<(), Error> {
+        self.reserve(key.port.to_host(), true)?;
+        self.ports.insert(key, target, 0).map_err(failed(names::PORTS))
+    }
+
+    pub fn remove_port(&mut self, key: &PortKey) -> Result<(), Error> {
+        gone(self.ports.remove(key)).map_err(failed(names::PORTS))?;
+        let port = key.port;
+        let still = self.ports.keys().flatten().any(|other| other.port == port);
+        if still { Ok(()) } else { self.reserve(port.to_host(), false) }
+    }
+
+    /// Keeps SNAT off a port, or gives it back.
+    fn reserve(&mut self, port: u16, reserved: bool) -> Result<(), Error> {
+        let index = u32::from(port) >> 6;
+        let bit = 1u64 << (port & 63);
+        let bits = self.reserved_ports.get(&index, 0).map_err(failed(names::RESERVED_PORTS))?;
+        let bits = if reserved { bits | bit } else { bits & !bit };
+        self.reserved_ports.set(index, bits, 0).map_err(failed(names::RESERVED_PORTS))
+    }
+
+    /// Tells the datapath of the host's addresses, uplinks and port range.
+    pub fn sync_host(&mut self, facts: &HostFacts) -> Result<(), Error> {
+        let wanted: BTreeSet<Address> =
+            facts.addresses.iter().map(|address| Address::from(*address)).collect();
+        for address in &wanted {
+            self.host_addresses.insert(address, 1, 0).map_err(failed(names::HOST_ADDRS))?;
+        }
+        let stale: Vec<_> =
+            self.host_addresses.keys().flatten().filter(|key| !wanted.contains(key)).collect();
+        for address in stale {
+            gone(self.host_addresses.remove(&address)).map_err(failed(names::HOST_ADDRS))?;
+        }
+        for uplink in &facts.uplinks {
+            let address = uplink.address.map_or(Address::ANY, Address::from);
+            let value = Uplink { addr4: address, addr6: Address::ANY };
+            self.uplinks.insert(uplink.ifindex, value, 0).map_err(failed(names::UPLINKS))?;
+        }
+        let known = |ifindex: &u32| facts.uplinks.iter().any(|uplink| uplink.ifindex == *ifindex);
+        let stale: Vec<_> = self.uplinks.keys().flatten().filter(|key| !known(key)).collect();
+        for ifindex in stale {
+            gone(self.uplinks.remove(&ifindex)).map_err(failed(names::UPLINKS))?;
+        }
+        let mut config = self.config.get(&0, 0).map_err(failed(names::CONFIG))?;
+        let (first, last) = facts.ephemeral;
+        config.snat_low = PortRange { first: FIRST_PORT, last: first.saturating_sub(1) };
+        // An empty range is one whose end is below its start.
+        config.snat_high = match last.checked_add(1) {
+            Some(first) => PortRange { first, last: u16::MAX },
+            None => PortRange { first: 1, last: 0 },
+        };
+        config.features = if facts.fib_source { Config::FIB_SRC } else { 0 };
+        if config.seed == 0 {
+            config.seed = random_seed();
+        }
+        config.abi = ABI_VERSION;
+        // A route may have changed with any of it.
+        config.route_generation = config.route_generation.wrapping_add(1);
+        self.config.set(0, config, 0).map_err(failed(names::CONFIG))
+    }
+
+    /// Removes what is not among the wanted keys: what an earlier run left.
+    pub fn retain(
+        &mut self,
+        addresses: &BTreeSet<IpAddr>,
+        ports: &BTreeSet<PortKey>,
+        networks: &BTreeSet<u32>,
+    ) -> Result<(), Error> {
+        let stale: Vec<_> = self
+            .endpoints
+            .keys()
+            .flatten()
+            .filter(|key| !addresses.contains(&IpAddr::from(*key)))
+            .collect();
+        for key in stale {
+            gone(self.endpoints.remove(&key)).map_err(failed(names::ENDPOINTS))?;
+        }
+        let stale: Vec<_> =
+            self.ports.keys().flatten().filter(|key| !ports.contains(key)).collect();
+        for key in stale {
+            self.remove_port(&key)?;
+        }
+        let stale: Vec<_> = self
+            .subnets
+            .iter()
+            .flatten()
+            .filter(|(_, index)| !networks.contains(index))
+            .map(|(key, _)| key)
+            .collect();
+        for key in stale {
+            gone(self.subnets.remove(&key)).map_err(failed(names::SUBNETS))?;
+        }
+        let stale: Vec<_> =
+            self.networks.keys().flatten().filter(|index| !networks.contains(index)).collect();
+        for index in stale {
+            gone(self.networks.remove(&index)).map_err(failed(names::NETWORKS))?;
+        }
+        Ok(())
+    }
+
+    /// Packets and bytes by program and outcome, all CPUs added up.
+    pub fn stats(&self) -> Result<Vec<(Hook, &'static str, bool, Counter)>, Error> {
+        let mut rows = Vec::new();
+        for hook in Hook::ALL {
+            for outcome in 0..OUTCOMES {
+                let Some((name, drop)) = outcome_name(outcome) else {
+                    continue;
+                };
+                let index = hook as u32 * OUTCOMES + outcome;
+                debug_assert!(index < HOOKS * OUTCOMES);
+                let values = self.stats.get(&index, 0).map_err(failed(names::STATS))?;
+                let total = values.iter().fold(Counter::default(), |sum, one| Counter {
+                    packets: sum.packets + one.packets,
+                    bytes: sum.bytes + one.bytes,
+                });
+                rows.push((hook, name, drop, total));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+fn prefix(subnet: IpNetwork) -> Key<Address> {
+    let (address, bits) = match subnet {
+        IpNetwork::V4(subnet) => (Address::from(subnet.network()), u32::from(subnet.prefix()) + 96),
+        IpNetwork::V6(subnet) => (Address::from(subnet.network()), u32::from(subnet.prefix())),
+    };
+    Key::new(bits, address)
+}
+
+fn random_seed() -> u32 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    // The standard library seeds this from the kernel.
+    let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    #[expect(clippy::cast_possible_truncation, reason = "half of the bits are enough")]
+    let seed = seed as u32;
+    seed | 1
+}
+
+/// Lets a map of another run be read by its pin.
+pub(super) fn pinned(pins: &Path, name: &'static str) -> Result<MapData, Error> {
+    MapData::from_pin(pins.join(name)).map_err(failed(name))
+}
