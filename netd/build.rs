@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 #[path = "../xtask/src/toolchain.rs"]
-#[allow(dead_code, reason = "xtask uses the rest of it")]
 mod toolchain;
 
 /// What the object is made of, relative to the workspace.
@@ -47,7 +46,7 @@ fn build(toolchain: &toolchain::Toolchain, root: &Path, out_dir: &Path) -> Resul
         .context("failed to start cargo for netd-ebpf")?;
     ensure!(status.success(), "failed to build netd-ebpf; its errors are above");
 
-    let object = toolchain::Toolchain::object(&target_dir);
+    let object = target_dir.join(toolchain::TARGET).join("release/netd-ebpf");
     let place = out_dir.join("netd-ebpf.o");
     fs::copy(&object, &place)
         .with_context(|| format!("failed to copy {} to {}", object.display(), place.display()))?;

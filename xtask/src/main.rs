@@ -1,6 +1,53 @@
-//! netd's build and test commands: `cargo xtask COMMAND`.
+//! netd's build and test commands: `cargo xtask COMMAND`. This file only
+//! dispatches; each command is one module.
 
+mod build;
+mod lint;
+mod run;
+mod setup;
+mod shell;
+mod test;
 mod toolchain;
-fn main() {
-    let _ = toolchain::find(std::path::Path::new("."));
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, try and test netd.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what building, testing and the demo need
+    Setup(setup::Args),
+    /// Build netd, its eBPF programs included
+    Build(build::Args),
+    /// Build netd and run it as root
+    Run(run::Args),
+    /// Run all tests
+    Test(test::Args),
+    /// Check formatting, lints, spelling and dependencies
+    Lint(lint::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Setup(args) => setup::main(&args),
+        Command::Build(args) => build::main(&args),
+        Command::Run(args) => run::main(&args),
+        Command::Test(args) => test::main(&args),
+        Command::Lint(args) => lint::main(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
