@@ -38,9 +38,14 @@ pub(crate) fn netd(profile: Profile) -> Result<PathBuf> {
         command.arg("--release");
     }
     shell::run("Building netd", &mut command)?;
+    Ok(binary(profile))
+}
+
+/// Where netd's binary is once it has been built.
+pub(crate) fn binary(profile: Profile) -> PathBuf {
     let folder = match profile {
         Profile::Dev => "debug",
         Profile::Release => "release",
     };
-    Ok(shell::target_dir().join(folder).join("netd"))
+    shell::target_dir().join(folder).join("netd")
 }

@@ -23,6 +23,7 @@ const MAX_LINES: usize = 500;
 /// How a file says so, in its module comment.
 const REASON: &str = "Long because";
 
+/// The release of typos, as its wheel counts it.
 const TYPOS: &str = "1.42.3";
 const MACHETE: &str = "0.9.2";
 
@@ -51,9 +52,9 @@ pub(crate) fn main(_: &Args) -> Result<()> {
         &mut check_ebpf()?,
     )?;
 
-    let typos = setup::ensure_tool("typos-cli", "typos", TYPOS)?;
+    let typos = setup::ensure_typos(TYPOS)?;
     shell::run("Spelling", Command::new(typos).current_dir(shell::root()))?;
-    let machete = setup::ensure_tool("cargo-machete", "cargo-machete", MACHETE)?;
+    let machete = setup::ensure_machete(MACHETE)?;
     shell::run(
         "Unused dependencies",
         Command::new(machete).current_dir(shell::root()),

@@ -2,6 +2,7 @@
 //! dispatches; each command is one module.
 
 mod build;
+mod demo;
 mod lint;
 mod run;
 mod setup;
@@ -29,6 +30,8 @@ enum Command {
     Build(build::Args),
     /// Build netd and run it as root
     Run(run::Args),
+    /// Show netd's main job on real traffic, on hosts made for it
+    Demo(demo::Args),
     /// Run all tests
     Test(test::Args),
     /// Check formatting, lints, spelling and dependencies
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::main(&args),
         Command::Build(args) => build::main(&args),
         Command::Run(args) => run::main(&args),
+        Command::Demo(args) => demo::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Lint(args) => lint::main(&args),
     };

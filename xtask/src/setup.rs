@@ -2,7 +2,11 @@
 //! demo need. What is there already is left alone, wherever it came from, so a
 //! second run does nothing.
 
-use std::{fmt::Write, path::PathBuf, process::Command};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Result, bail};
 
@@ -56,22 +60,27 @@ struct Missing {
 
 /// Installs what is missing; returns at once if nothing is.
 pub(crate) fn ensure() -> Result<()> {
-    let missing = missing();
-    let packages: Vec<_> = missing
-        .iter()
-        .flat_map(|thing| thing.packages.iter().copied())
-        .collect();
-    if !packages.is_empty() {
-        if shell::which("apt-get").is_none() {
-            bail!("{}", advice(&missing));
-        }
-        install_packages(&packages, &missing)?;
-    }
+    install(&missing())?;
     if toolchain::find_linker(shell::root()).is_none() {
         install_linker()?;
     }
     toolchain::find(shell::root())?;
     Ok(())
+}
+
+/// Installs what is missing on Debian; elsewhere says what to do.
+fn install(missing: &[Missing]) -> Result<()> {
+    let packages: Vec<_> = missing
+        .iter()
+        .flat_map(|thing| thing.packages.iter().copied())
+        .collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if shell::which("apt-get").is_none() {
+        bail!("{}", advice(missing));
+    }
+    install_packages(&packages, missing)
 }
 
 fn missing() -> Vec<Missing> {
@@ -205,20 +214,50 @@ fn install_linker() -> Result<()> {
     shell::run_quietly("Building bpf-linker (about a minute)", &mut command)
 }
 
-/// Installs a cargo tool into the workspace's own folder, unless it is there
-/// in just this version.
-pub(crate) fn ensure_tool(name: &str, program: &str, version: &str) -> Result<PathBuf> {
-    let path = toolchain::tools(shell::root()).join("bin").join(program);
-    let installed = Command::new(&path).arg("--version").output();
-    let current =
-        installed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version));
-    if !current {
+/// Installs cargo-machete into the workspace's own folder. Unoptimised: it
+/// runs for a moment, and compiling it is what takes time.
+pub(crate) fn ensure_machete(version: &str) -> Result<PathBuf> {
+    let path = toolchain::tools(shell::root()).join("bin/cargo-machete");
+    if !is_version(&path, version) {
+        let mut command = install_tool("cargo-machete", version);
         shell::run_quietly(
-            &format!("Building {name} {version}"),
-            &mut install_tool(name, version),
+            "Building cargo-machete (about a minute)",
+            command.arg("--debug"),
         )?;
     }
     Ok(path)
+}
+
+/// Installs typos into the workspace's own folder, from the wheel that its
+/// authors publish: compiling its dictionaries takes many minutes.
+pub(crate) fn ensure_typos(version: &str) -> Result<PathBuf> {
+    let folder = toolchain::tools(shell::root()).join("python");
+    let path = folder.join("bin/typos");
+    if !is_version(&path, version) {
+        if !Command::new("python3")
+            .args(["-m", "pip", "--version"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+        {
+            install(&[Missing {
+                what: "pip for python3".to_owned(),
+                packages: vec!["python3-pip"],
+                elsewhere: format!("install pip, or put typos {version} at {}", path.display()),
+            }])?;
+        }
+        let mut command = Command::new("python3");
+        command
+            .args(["-m", "pip", "install", "--no-deps", "--upgrade", "--target"])
+            .arg(&folder)
+            .arg(format!("typos=={version}"));
+        shell::run_quietly("Installing typos", &mut command)?;
+    }
+    Ok(path)
+}
+
+fn is_version(program: &Path, version: &str) -> bool {
+    let output = Command::new(program).arg("--version").output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version))
 }
 
 fn install_tool(name: &str, version: &str) -> Command {
