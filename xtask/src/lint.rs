@@ -35,6 +35,14 @@ pub(crate) fn main(_: &Args) -> Result<()> {
     )?;
     check_lengths()?;
 
+    let typos = setup::ensure_typos(TYPOS)?;
+    shell::run("Spelling", Command::new(typos).current_dir(shell::root()))?;
+    let machete = setup::ensure_machete(MACHETE)?;
+    shell::run(
+        "Unused dependencies",
+        Command::new(machete).current_dir(shell::root()),
+    )?;
+
     let mut clippy = shell::cargo();
     clippy.args([
         "clippy",
@@ -50,14 +58,6 @@ pub(crate) fn main(_: &Args) -> Result<()> {
     shell::run(
         "Warnings of the eBPF crate's own compiler",
         &mut check_ebpf()?,
-    )?;
-
-    let typos = setup::ensure_typos(TYPOS)?;
-    shell::run("Spelling", Command::new(typos).current_dir(shell::root()))?;
-    let machete = setup::ensure_machete(MACHETE)?;
-    shell::run(
-        "Unused dependencies",
-        Command::new(machete).current_dir(shell::root()),
     )?;
     shell::heading("No complaints");
     Ok(())

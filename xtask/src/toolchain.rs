@@ -246,3 +246,17 @@ fn stdout(command: &mut Command) -> Option<String> {
         .success()
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{llvm_major, parse_version};
+
+    #[test]
+    fn versions_are_read_as_the_tools_print_them() {
+        assert_eq!(parse_version("bpf-linker 0.13.0\n"), Some((0, 13, 0)));
+        assert_eq!(parse_version("bpf-linker 0.14.1-dev"), Some((0, 14, 1)));
+        assert_eq!(parse_version("bpf-linker"), None);
+        assert_eq!(llvm_major("rustc 1.96.0\nLLVM version: 22.1.8\n"), Some(22));
+        assert_eq!(llvm_major("rustc 1.96.0\n"), None);
+    }
+}
