@@ -1,0 +1,179 @@
+//! The kernel's share of a plan's ops: bridges, sandboxes, links, host ports
+//! and run directories. The datapath's share (`Network`, `Programs`, `Lease`,
+//! `Port`) is not known here; the agent's effects send each op its way.
+
+use std::{fs, io, path::Path};
+
+use super::{
+    Error, HostPorts, Netlink,
+    hostport::HostPort,
+    link::{Bridge, Veth},
+    netns::{self, Interface},
+};
+use crate::{
+    controller::{Action, Op},
+    executor::{EffectError, Effects},
+    paths,
+};
+
+#[derive(Debug)]
+pub struct KernelEffects {
+    pub netlink: Netlink,
+    pub ports: HostPorts,
+}
+
+impl KernelEffects {
+    /// For the namespace of the calling thread, on a tokio runtime.
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self {
+            netlink: Netlink::open()?,
+            ports: HostPorts::default(),
+        })
+    }
+
+    /// Whether an op is the kernel's; the others are the datapath's.
+    pub fn handles(op: &Op) -> bool {
+        match op {
+            Op::Bridge { .. }
+            | Op::Sandbox { .. }
+            | Op::Veth { .. }
+            | Op::Interface { .. }
+            | Op::HostPort { .. }
+            | Op::RunDir { .. } => true,
+            Op::Network { .. } | Op::Programs { .. } | Op::Lease { .. } | Op::Port { .. } => false,
+        }
+    }
+
+    async fn perform(&mut self, action: Action, op: &Op) -> Result<(), Error> {
+        match op {
+            Op::Bridge {
+                name,
+                mac,
+                mtu,
+                addresses,
+            } => {
+                let bridge = Bridge {
+                    name,
+                    mac: *mac,
+                    mtu: *mtu,
+                    addresses,
+                };
+                match action {
+                    Action::Apply => bridge.create(&self.netlink).await,
+                    Action::Revert => bridge.delete(&self.netlink).await,
+                }
+            }
+            Op::Veth {
+                endpoint,
+                host,
+                peer,
+                mac,
+                mtu,
+                bridge,
+            } => {
+                let veth = Veth {
+                    endpoint,
+                    host,
+                    peer,
+                    mac: *mac,
+                    mtu: *mtu,
+                    bridge,
+                };
+                match action {
+                    Action::Apply => veth.create(&self.netlink).await,
+                    Action::Revert => veth.delete(&self.netlink).await,
+                }
+            }
+            Op::Interface {
+                netns,
+                peer,
+                name,
+                mac,
+                addresses,
+                gateway,
+            } => {
+                let interface = Interface {
+                    netns,
+                    peer,
+                    name,
+                    mac: *mac,
+                    addresses,
+                    gateway: *gateway,
+                };
+                match action {
+                    Action::Apply => interface.create(&self.netlink).await,
+                    Action::Revert => interface.delete().await,
+                }
+            }
+            Op::Sandbox { path, .. } => match action {
+                Action::Apply => netns::create(path).await,
+                Action::Revert => netns::remove(path),
+            },
+            Op::HostPort {
+                address,
+                port,
+                protocol,
+            } => {
+                let at = HostPort {
+                    address: *address,
+                    port: *port,
+                    protocol: *protocol,
+                };
+                match action {
+                    Action::Apply => self.ports.reserve(at)?,
+                    Action::Revert => self.ports.release(at),
+                }
+                Ok(())
+            }
+            Op::RunDir { path } => match action {
+                Action::Apply => create_run_dir(path),
+                Action::Revert => remove_run_dir(path),
+            },
+            Op::Network { .. } | Op::Programs { .. } | Op::Lease { .. } | Op::Port { .. } => {
+                Err(Error::NotTheKernels)
+            }
+        }
+    }
+}
+
+impl Effects for KernelEffects {
+    async fn apply(&mut self, op: &Op) -> Result<(), EffectError> {
+        Ok(self.perform(Action::Apply, op).await?)
+    }
+
+    async fn revert(&mut self, op: &Op) -> Result<(), EffectError> {
+        Ok(self.perform(Action::Revert, op).await?)
+    }
+}
+
+impl From<Error> for EffectError {
+    fn from(error: Error) -> Self {
+        let hint = error.hint();
+        let refused = match &error {
+            Error::Port(error) => error.refused(),
+            _ => None,
+        };
+        let error = Self::new(error).with_hint(hint);
+        match refused {
+            Some(at) => error.with_refused_port(at.protocol, at.port),
+            None => error,
+        }
+    }
+}
+
+fn create_run_dir(path: &Path) -> Result<(), Error> {
+    paths::create_private(path).map_err(|error| Error::CreateRunDir {
+        path: path.to_owned(),
+        source: error.source,
+    })
+}
+
+fn remove_run_dir(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::RemoveRunDir {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}

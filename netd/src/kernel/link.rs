@@ -1,0 +1,238 @@
+//! Bridges and veth pairs, made in as few requests as the kernel allows. A
+//! link that is not netd's own is never changed: a name that is taken is an
+//! error, and removal passes by what is someone else's.
+
+use ipnetwork::IpNetwork;
+use rtnetlink::{
+    AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    packet_route::{
+        address::AddressMessage,
+        link::{InfoData, InfoVeth, LinkMessage},
+    },
+};
+
+use super::{Error, Netlink, names, nl::Request, observe::Link, sysctl};
+use crate::model::{Id, IfName, Mac};
+
+/// A bridge as it shall be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bridge<'a> {
+    pub name: &'a IfName,
+    pub mac: Mac,
+    pub mtu: u32,
+    pub addresses: &'a [IpNetwork],
+}
+
+/// A veth pair as it shall be.
+#[derive(Clone, Copy, Debug)]
+pub struct Veth<'a> {
+    pub endpoint: &'a Id,
+    pub host: &'a IfName,
+    pub peer: &'a IfName,
+    /// The peer's.
+    pub mac: Mac,
+    pub mtu: u32,
+    pub bridge: &'a IfName,
+}
+
+impl Bridge<'_> {
+    /// Up, addressed, its own forwarding on, IPv6 only where it has an
+    /// address of it.
+    pub async fn create(&self, netlink: &Netlink) -> Result<(), Error> {
+        let created = self.add(netlink).await?;
+        let result = self.configure(netlink).await;
+        if result.is_err() && created {
+            // The first error is the one that counts.
+            let _ = self.delete(netlink).await;
+        }
+        result
+    }
+
+    /// Whether it had to be made.
+    async fn add(&self, netlink: &Netlink) -> Result<bool, Error> {
+        let message = LinkMessageBuilder::<LinkBridge>::new(self.name.as_str())
+            .address(self.mac.0.to_vec())
+            .build();
+        match netlink.pipeline(vec![Request::new_link(message)]).await {
+            Ok(()) => Ok(true),
+            Err(source) if source.raw_os_error() == Some(libc::EEXIST) => {
+                match netlink.link(self.name).await? {
+                    Some(link) if self.is(&link) => Ok(false),
+                    _ => Err(Error::Foreign(self.name.clone())),
+                }
+            }
+            Err(source) => Err(Error::CreateBridge {
+                name: self.name.clone(),
+                source,
+            }),
+        }
+    }
+
+    async fn configure(&self, netlink: &Netlink) -> Result<(), Error> {
+        let index = netlink.ifindex(self.name).await?;
+        sysctl::enable_forwarding(self.name)?;
+        set_ipv6(self.name, self.addresses)?;
+        let mut requests: Vec<_> = self
+            .addresses
+            .iter()
+            .map(|address| Request::add_address(address_message(index, *address)))
+            .collect();
+        // The MTU apart from creation: only one that is set later stays when
+        // ports come and go (br_mtu_auto_adjust, net/bridge/br_if.c).
+        requests.push(Request::set_link(
+            LinkUnspec::new_with_index(index)
+                .mtu(self.mtu)
+                .alias(names::bridge_alias(self.mac))
+                .up()
+                .build(),
+        ));
+        netlink
+            .pipeline(requests)
+            .await
+            .map_err(|source| Error::Configure {
+                name: self.name.clone(),
+                source,
+            })
+    }
+
+    pub async fn delete(&self, netlink: &Netlink) -> Result<(), Error> {
+        match netlink.link(self.name).await? {
+            Some(link) if self.is(&link) => delete(netlink, self.name, link.index).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// This bridge, and not another network's or another program's: half made
+    /// it has no alias yet.
+    fn is(&self, link: &Link) -> bool {
+        link.kind == "bridge"
+            && link.mac == Some(self.mac)
+            && (link.alias.is_none()
+                || link.alias.as_deref() == Some(&names::bridge_alias(self.mac)))
+    }
+}
+
+impl Veth<'_> {
+    /// The host side up and in the bridge, IPv6 off on it; the peer still
+    /// here and down. A pair whose peer has gone to its namespace is there.
+    pub async fn create(&self, netlink: &Netlink) -> Result<(), Error> {
+        let bridge = netlink.ifindex(self.bridge).await?;
+        let created = self.add(netlink, bridge).await?;
+        let result = self.configure(netlink, bridge).await;
+        if result.is_err() && created {
+            // The first error is the one that counts.
+            let _ = self.delete(netlink).await;
+        }
+        result
+    }
+
+    async fn add(&self, netlink: &Netlink, bridge: u32) -> Result<bool, Error> {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(self.peer.as_str())
+            .address(self.mac.0.to_vec())
+            .mtu(self.mtu)
+            .build();
+        let message =
+            LinkMessageBuilder::<LinkVeth>::new(self.host.as_str(), self.peer.as_str())
+                .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+                .address(names::host_veth_mac(self.endpoint).0.to_vec())
+                .mtu(self.mtu)
+                .controller(bridge)
+                .build();
+        match netlink.pipeline(vec![Request::new_link(message)]).await {
+            Ok(()) => Ok(true),
+            Err(source) if source.raw_os_error() == Some(libc::EEXIST) => {
+                match netlink.link(self.host).await? {
+                    Some(link) if self.is(&link) => Ok(false),
+                    Some(_) => Err(Error::Foreign(self.host.clone())),
+                    None => Err(Error::Foreign(self.peer.clone())),
+                }
+            }
+            Err(source) => Err(Error::CreateVeth {
+                name: self.host.clone(),
+                source,
+            }),
+        }
+    }
+
+    async fn configure(&self, netlink: &Netlink, bridge: u32) -> Result<(), Error> {
+        // Before it comes up, or it would have a link-local address by then.
+        sysctl::disable_ipv6(self.host)?;
+        let alias = names::veth_alias(self.endpoint);
+        let host = by_name(self.host)
+            .alias(&alias)
+            .mtu(self.mtu)
+            .controller(bridge)
+            .up();
+        let peer = by_name(self.peer).alias(&alias).mtu(self.mtu);
+        netlink
+            .pipeline(vec![
+                Request::set_link(host.build()),
+                Request::set_link(peer.build()).tolerate(libc::ENODEV),
+            ])
+            .await
+            .map_err(|source| Error::Configure {
+                name: self.host.clone(),
+                source,
+            })
+    }
+
+    /// One side takes the other with it, wherever it is.
+    pub async fn delete(&self, netlink: &Netlink) -> Result<(), Error> {
+        match netlink.link(self.host).await? {
+            Some(link) if self.is(&link) => delete(netlink, self.host, link.index).await,
+            _ => Ok(()),
+        }
+    }
+
+    fn is(&self, link: &Link) -> bool {
+        link.kind == "veth"
+            && match &link.alias {
+                Some(alias) => *alias == names::veth_alias(self.endpoint),
+                // Half made.
+                None => link.mac == Some(names::host_veth_mac(self.endpoint)),
+            }
+    }
+}
+
+/// Deletes a link that was found to be netd's own.
+pub(super) async fn delete(netlink: &Netlink, name: &IfName, index: u32) -> Result<(), Error> {
+    netlink
+        .pipeline(vec![Request::delete_link(index)])
+        .await
+        .map_err(|source| Error::Delete {
+            name: name.clone(),
+            source,
+        })
+}
+
+/// IPv6 on where one of `addresses` is of it, and off otherwise.
+pub(super) fn set_ipv6(link: &IfName, addresses: &[IpNetwork]) -> Result<(), Error> {
+    if addresses.iter().any(IpNetwork::is_ipv6) {
+        sysctl::enable_ipv6(link)
+    } else {
+        sysctl::disable_ipv6(link)
+    }
+}
+
+pub(super) fn address_message(index: u32, address: IpNetwork) -> AddressMessage {
+    match address {
+        IpNetwork::V4(address) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+            .index(index)
+            .address(address.ip(), address.prefix())
+            .build(),
+        IpNetwork::V6(address) => AddressMessageBuilder::<std::net::Ipv6Addr>::new()
+            .index(index)
+            .address(address.ip(), address.prefix())
+            .build(),
+    }
+}
+
+fn by_name(name: &IfName) -> LinkMessageBuilder<LinkUnspec> {
+    LinkUnspec::new_with_name(name.as_str())
+}
+
+/// Sets a link up; used where nothing else is to be changed.
+pub(super) fn up(index: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index).up().build()
+}

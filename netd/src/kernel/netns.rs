@@ -1,0 +1,293 @@
+//! Network namespaces: made, entered, furnished, removed. A namespace is a
+//! file that nsfs is bound on; the file's path is all that others know of it.
+//!
+//! A thread that changed its namespace never goes back to the runtime: what
+//! runs in a namespace has a thread of its own, which ends with it.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::OpenOptionsExt as _,
+    },
+    path::{Path, PathBuf},
+    thread,
+};
+
+use ipnetwork::IpNetwork;
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, setns, unshare},
+    sys::statfs::{NSFS_MAGIC, statfs},
+};
+use rtnetlink::{LinkUnspec, RouteMessageBuilder, packet_route::route::RouteMessage};
+use tokio::{runtime::Handle, sync::oneshot};
+
+use super::{Error, Netlink, link, nl::Request, sysctl};
+use crate::model::{IfName, Mac};
+
+/// The container's side of an endpoint, as it shall be.
+#[derive(Clone, Copy, Debug)]
+pub struct Interface<'a> {
+    pub netns: &'a Path,
+    /// Its name while it is in the host's namespace.
+    pub peer: &'a IfName,
+    /// Its name in the container.
+    pub name: &'a IfName,
+    pub mac: Mac,
+    pub addresses: &'a [IpNetwork],
+    /// The default route, by the gateway's family.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Creates a namespace bound to `path`, with `lo` up. One that is there
+/// already is left as it is.
+pub async fn create(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::CreateNetns {
+        path: path.to_owned(),
+        source,
+    };
+    if exists(path) {
+        return Ok(());
+    }
+    // 0444 as `ip netns` does: its content is the kernel's.
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o444)
+        .open(path)
+        .map_err(failed)?;
+    let runtime = Handle::current();
+    let target = path.to_owned();
+    let netlink = on_thread(move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        bind(&target)?;
+        let _runtime = runtime.enter();
+        Ok(Netlink::open())
+    })
+    .await
+    .and_then(|netlink| netlink.map_err(io::Error::other));
+    let result = match netlink {
+        Ok(netlink) => {
+            // `lo` is the first link of every namespace.
+            let result = netlink.pipeline(vec![Request::set_link(link::up(1))]).await;
+            netlink.close().await;
+            result
+        }
+        Err(error) => Err(error),
+    };
+    if result.is_err() {
+        // The first error is the one that counts.
+        let _ = remove(path);
+    }
+    result.map_err(failed)
+}
+
+fn bind(target: &Path) -> io::Result<()> {
+    mount(
+        Some("/proc/thread-self/ns/net"),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )?;
+    Ok(())
+}
+
+/// Whether a network namespace is bound to `path`.
+pub fn exists(path: &Path) -> bool {
+    statfs(path).is_ok_and(|fs| fs.filesystem_type() == NSFS_MAGIC)
+}
+
+/// Lets go of a namespace; it ends when its last process has. One that is not
+/// there is removed already.
+pub fn remove(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::RemoveNetns {
+        path: path.to_owned(),
+        source,
+    };
+    match umount2(path, MntFlags::MNT_DETACH) {
+        // EINVAL: a file, but no mount.
+        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Runs `work` on a thread of its own in the namespace of `path`.
+pub async fn run_in<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let entered = path.to_owned();
+    on_thread(move || {
+        enter(&entered)?;
+        Ok(work())
+    })
+    .await
+    .map_err(|source| Error::EnterNetns {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Moves the calling thread to the namespace of `path`, for good: for threads
+/// that end with their work, and for processes about to run a command.
+pub fn enter(path: &Path) -> io::Result<()> {
+    setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+    Ok(())
+}
+
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    thread::Builder::new()
+        .name("netns".to_owned())
+        .spawn(move || {
+            // The receiver is gone only when nobody wants the answer.
+            let _ = done.send(work());
+        })?;
+    result
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the namespace's thread panicked")))
+}
+
+impl Interface<'_> {
+    /// Moves the peer to its namespace, names and addresses it, brings it up
+    /// and announces it. `host` is a socket of the host's namespace.
+    pub async fn create(&self, host: &Netlink) -> Result<(), Error> {
+        let here = host.link(self.peer).await?;
+        if let Some(peer) = here {
+            if peer.kind != "veth" || peer.mac != Some(self.mac) {
+                return Err(Error::Foreign(self.peer.clone()));
+            }
+            self.move_in(host, peer.index).await?;
+        }
+        let inside = self.prepare().await?;
+        let result = self.configure(&inside).await;
+        inside.close().await;
+        result
+    }
+
+    async fn move_in(&self, host: &Netlink, index: u32) -> Result<(), Error> {
+        let failed = |source| Error::Move {
+            name: self.peer.clone(),
+            netns: self.netns.to_owned(),
+            source,
+        };
+        let netns = File::open(self.netns).map_err(failed)?;
+        // The kernel moves first and renames then, in the new namespace.
+        let message = LinkUnspec::new_with_index(index)
+            .setns_by_fd(netns.as_fd().as_raw_fd())
+            .name(self.name.as_str())
+            .build();
+        host.pipeline(vec![Request::set_link(message)])
+            .await
+            .map_err(failed)
+    }
+
+    /// What must be so before the link comes up, and a socket inside.
+    async fn prepare(&self) -> Result<Netlink, Error> {
+        let runtime = Handle::current();
+        let name = self.name.clone();
+        let addresses = self.addresses.to_vec();
+        run_in(self.netns, move || {
+            if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
+                return Err(Error::NoLink(name));
+            }
+            sysctl::enable_arp_notify(&name)?;
+            link::set_ipv6(&name, &addresses)?;
+            let _runtime = runtime.enter();
+            Netlink::open()
+        })
+        .await?
+    }
+
+    async fn configure(&self, inside: &Netlink) -> Result<(), Error> {
+        let found = inside.link(self.name).await?;
+        let link = match found {
+            Some(link) if link.kind == "veth" && link.mac == Some(self.mac) => link,
+            Some(_) => return Err(Error::Foreign(self.name.clone())),
+            None => return Err(Error::NoLink(self.name.clone())),
+        };
+        let mut requests: Vec<_> = self
+            .addresses
+            .iter()
+            .map(|address| Request::add_address(link::address_message(link.index, *address)))
+            .collect();
+        requests.push(Request::set_link(link::up(link.index)));
+        requests.extend(self.gateway.map(|gateway| {
+            Request::set_route(default_route(gateway, link.index))
+        }));
+        inside
+            .pipeline(requests)
+            .await
+            .map_err(|source| Error::Configure {
+                name: self.name.clone(),
+                source,
+            })
+    }
+
+    /// Deletes the link, and the host's side with it. Nothing to do when the
+    /// namespace, or the link in it, is gone.
+    pub async fn delete(&self) -> Result<(), Error> {
+        if !self.netns.exists() {
+            return Ok(());
+        }
+        let runtime = Handle::current();
+        let inside = match run_in(self.netns, move || {
+            let _runtime = runtime.enter();
+            Netlink::open()
+        })
+        .await
+        {
+            Ok(inside) => inside?,
+            // A file that is no namespace (EINVAL), or none any more.
+            Err(Error::EnterNetns { source, .. })
+                if matches!(
+                    source.raw_os_error(),
+                    Some(libc::ENOENT | libc::EINVAL | libc::ESRCH)
+                ) =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let result = match inside.link(self.name).await {
+            Ok(Some(found)) if found.kind == "veth" && found.mac == Some(self.mac) => {
+                link::delete(&inside, self.name, found.index).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        inside.close().await;
+        result
+    }
+}
+
+fn default_route(gateway: IpAddr, link: u32) -> RouteMessage {
+    match gateway {
+        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(gateway)
+            .output_interface(link)
+            .build(),
+        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .gateway(gateway)
+            .output_interface(link)
+            .build(),
+    }
+}
+
+/// The file of the calling process's own namespace, for processes that come
+/// to it from elsewhere.
+pub fn own() -> PathBuf {
+    format!("/proc/{}/ns/net", std::process::id()).into()
+}

@@ -1,0 +1,290 @@
+//! What the host has: links, addresses, routes. Reads only.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures_util::TryStreamExt as _;
+use ipnetwork::IpNetwork;
+use rtnetlink::{
+    RouteMessageBuilder,
+    packet_route::{
+        AddressFamily,
+        address::{AddressAttribute, AddressMessage},
+        link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
+    },
+};
+
+use super::{Error, Netlink, names, nl};
+use crate::model::{IfName, Mac};
+
+/// A link of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    /// Names that netd would not give are kept as they are.
+    pub name: String,
+    /// `bridge`, `veth`, `vlan`, …; empty for a device of the hardware.
+    pub kind: String,
+    /// Index of the bridge or bond it belongs to.
+    pub master: Option<u32>,
+    pub alias: Option<String>,
+    pub mtu: u32,
+    /// `None`: not an Ethernet-like device.
+    pub mac: Option<Mac>,
+    /// `ARPHRD_*`; 1 is Ethernet.
+    pub hardware_type: u16,
+    pub loopback: bool,
+    pub up: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The link's index.
+    pub link: u32,
+    pub address: IpNetwork,
+}
+
+/// A route of the main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub destination: IpNetwork,
+    pub gateway: Option<IpAddr>,
+    /// The link's index; of a multipath route, the first hop's.
+    pub link: Option<u32>,
+    pub metric: u32,
+    /// The route's own MTU (`mtu N`), if it has one.
+    pub mtu: Option<u32>,
+}
+
+impl Link {
+    /// Made by netd, this agent or another one on this host.
+    pub fn is_own(&self) -> bool {
+        names::is_own(self.alias.as_deref())
+    }
+}
+
+impl Netlink {
+    pub async fn links(&self) -> Result<Vec<Link>, Error> {
+        self.handle()
+            .link()
+            .get()
+            .set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats])
+            .execute()
+            .map_ok(link)
+            .try_collect()
+            .await
+            .map_err(failed("links"))
+    }
+
+    /// The link of this name.
+    pub async fn link(&self, name: &IfName) -> Result<Option<Link>, Error> {
+        let request = self.handle().link().get().match_name(name.as_str());
+        match request.execute().try_next().await {
+            Ok(found) => Ok(found.map(link)),
+            Err(error) => {
+                let source = nl::io_error(error);
+                if source.raw_os_error() == Some(libc::ENODEV) {
+                    Ok(None)
+                } else {
+                    Err(Error::List {
+                        what: "links",
+                        source,
+                    })
+                }
+            }
+        }
+    }
+
+    pub async fn ifindex(&self, name: &IfName) -> Result<u32, Error> {
+        let found = self.link(name).await?;
+        found
+            .map(|link| link.index)
+            .ok_or_else(|| Error::NoLink(name.clone()))
+    }
+
+    /// Addresses of both families.
+    pub async fn addresses(&self) -> Result<Vec<Address>, Error> {
+        let found: Vec<AddressMessage> = self
+            .handle()
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(failed("addresses"))?;
+        Ok(found.into_iter().filter_map(address).collect())
+    }
+
+    /// Unicast routes of the main table, both families.
+    pub async fn routes(&self) -> Result<Vec<Route>, Error> {
+        let requests = [
+            RouteMessageBuilder::<Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<Ipv6Addr>::new().build(),
+        ];
+        let mut routes = Vec::new();
+        for request in requests {
+            let found: Vec<RouteMessage> = self
+                .handle()
+                .route()
+                .get(request)
+                .execute()
+                .try_collect()
+                .await
+                .map_err(failed("routes"))?;
+            routes.extend(found.into_iter().filter_map(route));
+        }
+        Ok(routes)
+    }
+}
+
+/// The MTU of the default route that packets take: its own, or its link's.
+/// IPv4's default route is asked first.
+pub fn default_mtu(links: &[Link], routes: &[Route]) -> Option<u32> {
+    let default = routes
+        .iter()
+        .filter(|route| route.destination.prefix() == 0 && route.link.is_some())
+        .min_by_key(|route| (route.destination.is_ipv6(), route.metric))?;
+    default.mtu.or_else(|| {
+        let link = links.iter().find(|link| Some(link.index) == default.link)?;
+        Some(link.mtu)
+    })
+}
+
+fn failed(what: &'static str) -> impl FnOnce(rtnetlink::Error) -> Error {
+    move |error| Error::List {
+        what,
+        source: nl::io_error(error),
+    }
+}
+
+fn link(message: LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: String::new(),
+        master: None,
+        alias: None,
+        mtu: 0,
+        mac: None,
+        hardware_type: message.header.link_layer_type.into(),
+        loopback: flags.contains(LinkFlags::Loopback),
+        up: flags.contains(LinkFlags::Up),
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Controller(index) => link.master = Some(index),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(mac) => link.mac = mac.try_into().ok().map(Mac),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        link.kind = kind.to_string();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn address(message: AddressMessage) -> Option<Address> {
+    // On a point-to-point link `Address` is the peer's and `Local` one's own;
+    // IPv6 has no `Local` elsewhere.
+    let mut address = None;
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Local(local) => address = Some(local),
+            AddressAttribute::Address(other) => address = address.or(Some(other)),
+            _ => {}
+        }
+    }
+    Some(Address {
+        link: message.header.index,
+        address: IpNetwork::new(address?, message.header.prefix_len).ok()?,
+    })
+}
+
+fn route(message: RouteMessage) -> Option<Route> {
+    const MAIN: u32 = 254;
+    let header = message.header;
+    let mut table = u32::from(header.table);
+    let mut destination = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    let (mut gateway, mut link, mut metric, mut mtu) = (None, None, 0, None);
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = number,
+            RouteAttribute::Destination(to) => destination = ip(&to)?,
+            RouteAttribute::Gateway(via) => gateway = ip(&via),
+            RouteAttribute::Oif(index) => link = Some(index),
+            RouteAttribute::Priority(priority) => metric = priority,
+            RouteAttribute::MultiPath(hops) => {
+                link = link.or_else(|| hops.first().map(|hop| hop.interface_index));
+            }
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    (table == MAIN && header.kind == RouteType::Unicast).then_some(Route {
+        destination: IpNetwork::new(destination, header.destination_prefix_length).ok()?,
+        gateway,
+        link,
+        metric,
+        mtu,
+    })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_routes_mtu_is_its_own_or_its_links() {
+        let link = |index, mtu| Link {
+            index,
+            name: format!("eth{index}"),
+            kind: String::new(),
+            master: None,
+            alias: None,
+            mtu,
+            mac: None,
+            hardware_type: 1,
+            loopback: false,
+            up: true,
+        };
+        let route = |destination: &str, link, metric, mtu| Route {
+            destination: destination.parse().unwrap(),
+            gateway: None,
+            link: Some(link),
+            metric,
+            mtu,
+        };
+        let links = [link(1, 1500), link(2, 9000)];
+        assert_eq!(default_mtu(&links, &[]), None);
+        let slow = route("0.0.0.0/0", 2, 100, None);
+        let lan = route("10.0.0.0/8", 1, 0, None);
+        assert_eq!(default_mtu(&links, &[lan, slow.clone()]), Some(9000));
+        let better = route("0.0.0.0/0", 1, 50, Some(1400));
+        assert_eq!(default_mtu(&links, &[slow, better]), Some(1400));
+    }
+}
