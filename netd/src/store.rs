@@ -12,8 +12,8 @@ use std::{
 };
 
 use redb::{
-    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _,
-    TableDefinition, WriteTransaction,
+    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+    WriteTransaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -385,9 +385,7 @@ mod tests {
                 Change::PutNetwork(network(2)),
             ])
             .unwrap();
-        store
-            .put(&[Change::RemoveNetwork(network(1).id)])
-            .unwrap();
+        store.put(&[Change::RemoveNetwork(network(1).id)]).unwrap();
         let left: Vec<_> = store.load().unwrap().networks.into_values().collect();
         assert_eq!(left, [network(2)]);
 
@@ -411,7 +409,11 @@ mod tests {
     fn a_file_that_is_no_store_and_a_store_in_use_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        std::fs::write(&path, "not a database, but long enough to be read".repeat(100)).unwrap();
+        std::fs::write(
+            &path,
+            "not a database, but long enough to be read".repeat(100),
+        )
+        .unwrap();
         let error = Store::open(&path).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -132,13 +132,12 @@ impl Veth<'_> {
             .address(self.mac.0.to_vec())
             .mtu(self.mtu)
             .build();
-        let message =
-            LinkMessageBuilder::<LinkVeth>::new(self.host.as_str(), self.peer.as_str())
-                .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-                .address(names::host_veth_mac(self.endpoint).0.to_vec())
-                .mtu(self.mtu)
-                .controller(bridge)
-                .build();
+        let message = LinkMessageBuilder::<LinkVeth>::new(self.host.as_str(), self.peer.as_str())
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .address(names::host_veth_mac(self.endpoint).0.to_vec())
+            .mtu(self.mtu)
+            .controller(bridge)
+            .build();
         match netlink.pipeline(vec![Request::new_link(message)]).await {
             Ok(()) => Ok(true),
             Err(source) if source.raw_os_error() == Some(libc::EEXIST) => {

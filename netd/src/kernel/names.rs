@@ -106,7 +106,13 @@ mod tests {
     fn only_the_alias_makes_a_link_ones_own() {
         assert!(is_own(Some(&veth_alias(&id()))));
         assert!(is_own(Some(&bridge_alias(bridge_mac(&id())))));
-        for alias in [None, Some(""), Some("netd"), Some("netdata 1"), Some("docker")] {
+        for alias in [
+            None,
+            Some(""),
+            Some("netd"),
+            Some("netdata 1"),
+            Some("docker"),
+        ] {
             assert!(!is_own(alias), "{alias:?}");
         }
     }

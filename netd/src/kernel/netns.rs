@@ -224,9 +224,10 @@ impl Interface<'_> {
             .map(|address| Request::add_address(link::address_message(link.index, *address)))
             .collect();
         requests.push(Request::set_link(link::up(link.index)));
-        requests.extend(self.gateway.map(|gateway| {
-            Request::set_route(default_route(gateway, link.index))
-        }));
+        requests.extend(
+            self.gateway
+                .map(|gateway| Request::set_route(default_route(gateway, link.index))),
+        );
         inside
             .pipeline(requests)
             .await

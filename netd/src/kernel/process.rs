@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 
 use super::{Error, sys};
 
@@ -33,7 +33,7 @@ impl Watched {
         if !is_alive(pid, start_time) {
             return Ok(None);
         }
-        let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(failed)?;
+        let pidfd = sys::async_readable(pidfd).map_err(failed)?;
         Ok(Some(Self { pid, pidfd }))
     }
 

@@ -2,8 +2,25 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
 };
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Types whose `as_raw_fd` gives one open descriptor for as long as they
+/// live.
+pub(super) trait OneFd: AsRawFd {}
+
+impl OneFd for OwnedFd {}
+impl OneFd for rtnetlink::sys::Socket {}
+
+/// Registers a descriptor with the runtime, for reading.
+pub(super) fn async_readable<T: OneFd>(inner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: `OneFd`: the descriptor stays open and the same while `inner`
+    // lives, and AsyncFd owns it.
+    let registered = unsafe { AsyncFd::register_with_interest(inner, Interest::READABLE) };
+    registered.map_err(Into::into)
+}
 
 /// Makes a socket drop everything that comes in: a classic BPF program that
 /// accepts no byte of any packet.

@@ -9,12 +9,12 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::unix::AsyncFd,
     sync::mpsc,
     time::{Instant, sleep_until},
 };
 
-use super::Error;
+use super::{Error, sys};
 
 /// How long changes are gathered before they are told: a plan of netd's own
 /// makes a dozen of them.
@@ -51,7 +51,7 @@ fn open() -> io::Result<AsyncFd<Socket>> {
     socket.set_non_blocking(true)?;
     let mask = groups.iter().map(|group| 1 << (*group as u32 - 1)).sum();
     socket.bind(&SocketAddr::new(0, mask))?;
-    AsyncFd::with_interest(socket, Interest::READABLE)
+    sys::async_readable(socket)
 }
 
 async fn run(socket: AsyncFd<Socket>, sender: mpsc::Sender<Event>) {
