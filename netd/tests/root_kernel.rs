@@ -33,14 +33,14 @@ struct Container {
     veth: Op,
     interface: Op,
     host: IfName,
-    peer: IfName,
 }
 
 /// The ops of one network and one container on it, its namespace in `dir`.
 fn container(dir: &Path) -> Container {
     let (network, endpoint) = (Id::from_bytes(NETWORK), Id::from_bytes(ENDPOINT));
     let address = Ipv4Addr::new(172, 30, 0, 2);
-    let (host, peer) = (names::host_veth(&endpoint), names::peer_veth(&endpoint));
+    let host = names::host_veth(&endpoint);
+    let peer: IfName = "eth0".parse().unwrap();
     let mac = names::container_mac(address);
     let path = dir.join("sandbox");
     Container {
@@ -58,20 +58,19 @@ fn container(dir: &Path) -> Container {
             endpoint,
             host: host.clone(),
             peer: peer.clone(),
+            netns: Some(path.clone()),
             mac,
             mtu: 1400,
             bridge: names::bridge(&network),
         },
         interface: Op::Interface {
             netns: path,
-            peer: peer.clone(),
-            name: "eth0".parse().unwrap(),
+            name: peer,
             mac,
             addresses: vec!["172.30.0.2/16".parse().unwrap()],
             gateway: Some(Ipv4Addr::new(172, 30, 0, 1).into()),
         },
         host,
-        peer,
     }
 }
 
@@ -110,7 +109,6 @@ fn a_container_is_connected_reached_and_removed_without_a_trace() {
         assert_eq!((host.kind.as_str(), host.mtu), ("veth", 1400));
         assert_eq!(host.master, Some(bridge.index));
         assert!(host.up && host.is_own());
-        assert!(link(&kernel.netlink, it.peer.as_str()).await.is_none());
         assert_eq!(root::sysctl("ipv4/conf/br-a1a1a1a1a1a1/forwarding"), "1");
         assert_eq!(root::sysctl("ipv4/conf/all/forwarding"), "0");
         assert_eq!(
@@ -184,21 +182,54 @@ fn links_of_others_are_refused_by_name_and_left_alone() {
         ip("link delete br-a1a1a1a1a1a1");
 
         kernel.apply(&it.bridge).await.unwrap();
-        for name in [&it.host, &it.peer] {
-            ip(&format!("link add {name} type bridge"));
-            let error = kernel.apply(&it.veth).await.unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("link `{name}` already exists and is not netd's")
-            );
-            kernel.revert(&it.veth).await.unwrap();
-            assert_eq!(
-                link(&kernel.netlink, name.as_str()).await.unwrap().kind,
-                "bridge"
-            );
-            ip(&format!("link delete {name}"));
-        }
-        assert!(link(&kernel.netlink, it.host.as_str()).await.is_none());
+        kernel.apply(&it.sandbox).await.unwrap();
+        ip(&format!("link add {} type bridge", it.host));
+        let error = kernel.apply(&it.veth).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("link `{}` already exists and is not netd's", it.host)
+        );
+        kernel.revert(&it.veth).await.unwrap();
+        let host = link(&kernel.netlink, it.host.as_str()).await.unwrap();
+        assert_eq!(host.kind, "bridge");
+        ip(&format!("link delete {}", it.host));
+
+        let sandbox = dir.join("sandbox");
+        netns::run_in(&sandbox, || ip("link add eth0 type bridge"))
+            .await
+            .unwrap();
+        let error = kernel.apply(&it.veth).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "link `eth0` already exists and is not netd's"
+        );
+        assert!(
+            link(&kernel.netlink, it.host.as_str()).await.is_none(),
+            "half of a pair is not left"
+        );
+        kernel.revert(&it.interface).await.unwrap();
+        let left = netns::run_in(&sandbox, || ip("-brief link")).await.unwrap();
+        assert!(left.contains("eth0"), "{left}");
+        kernel.revert(&it.sandbox).await.unwrap();
+    });
+}
+
+#[test]
+fn a_pair_for_another_runtime_stays_in_the_hosts_namespace() {
+    in_netns(async |dir| {
+        let mut kernel = KernelEffects::new().unwrap();
+        let mut it = container(dir);
+        let Op::Veth { netns, .. } = &mut it.veth else {
+            unreachable!()
+        };
+        *netns = None;
+        kernel.apply(&it.bridge).await.unwrap();
+        kernel.apply(&it.veth).await.unwrap();
+        let peer = link(&kernel.netlink, "eth0").await.unwrap();
+        assert_eq!(peer.mac.unwrap().to_string(), "02:42:ac:1e:00:02");
+        assert!(peer.is_own() && !peer.up);
+        kernel.revert(&it.veth).await.unwrap();
+        assert!(link(&kernel.netlink, "eth0").await.is_none());
     });
 }
 
@@ -222,12 +253,12 @@ fn what_a_killed_agent_left_half_made_is_finished_and_removed() {
         );
 
         ip(&format!(
-            "link add {} address 02:6e:65:b2:b2:b2 type veth peer name {}",
-            it.host, it.peer
+            "link add {} address 02:6e:65:b2:b2:b2 type veth peer name eth0",
+            it.host
         ));
         kernel.revert(&it.veth).await.unwrap();
         assert!(link(&kernel.netlink, it.host.as_str()).await.is_none());
-        assert!(link(&kernel.netlink, it.peer.as_str()).await.is_none());
+        assert!(link(&kernel.netlink, "eth0").await.is_none());
     });
 }
 

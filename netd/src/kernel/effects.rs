@@ -67,6 +67,7 @@ impl KernelEffects {
                 endpoint,
                 host,
                 peer,
+                netns,
                 mac,
                 mtu,
                 bridge,
@@ -75,6 +76,7 @@ impl KernelEffects {
                     endpoint,
                     host,
                     peer,
+                    netns: netns.as_deref(),
                     mac: *mac,
                     mtu: *mtu,
                     bridge,
@@ -86,7 +88,6 @@ impl KernelEffects {
             }
             Op::Interface {
                 netns,
-                peer,
                 name,
                 mac,
                 addresses,
@@ -94,14 +95,13 @@ impl KernelEffects {
             } => {
                 let interface = Interface {
                     netns,
-                    peer,
                     name,
                     mac: *mac,
                     addresses,
                     gateway: *gateway,
                 };
                 match action {
-                    Action::Apply => interface.create(&self.netlink).await,
+                    Action::Apply => interface.create().await,
                     Action::Revert => interface.delete().await,
                 }
             }

@@ -2,6 +2,8 @@
 //! link that is not netd's own is never changed: a name that is taken is an
 //! error, and removal passes by what is someone else's.
 
+use std::{fs::File, os::fd::AsRawFd as _, path::Path};
+
 use ipnetwork::IpNetwork;
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -29,6 +31,8 @@ pub struct Veth<'a> {
     pub endpoint: &'a Id,
     pub host: &'a IfName,
     pub peer: &'a IfName,
+    /// Where the peer is made; `None`: in the host's.
+    pub netns: Option<&'a Path>,
     /// The peer's.
     pub mac: Mac,
     pub mtu: u32,
@@ -113,8 +117,8 @@ impl Bridge<'_> {
 }
 
 impl Veth<'_> {
-    /// The host side up and in the bridge, IPv6 off on it; the peer still
-    /// here and down. A pair whose peer has gone to its namespace is there.
+    /// The host side up and in the bridge, IPv6 off on it; the peer down, in
+    /// its namespace.
     pub async fn create(&self, netlink: &Netlink) -> Result<(), Error> {
         let bridge = netlink.ifindex(self.bridge).await?;
         let created = self.add(netlink, bridge).await?;
@@ -127,13 +131,21 @@ impl Veth<'_> {
     }
 
     async fn add(&self, netlink: &Netlink, bridge: u32) -> Result<bool, Error> {
-        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+        let failed = |source| Error::CreateVeth {
+            name: self.host.clone(),
+            source,
+        };
+        let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(self.peer.as_str())
             .address(self.mac.0.to_vec())
-            .mtu(self.mtu)
-            .build();
+            .mtu(self.mtu);
+        // Open until the kernel has answered.
+        let netns = self.netns.map(File::open).transpose().map_err(failed)?;
+        if let Some(netns) = &netns {
+            peer = peer.setns_by_fd(netns.as_raw_fd());
+        }
         let message = LinkMessageBuilder::<LinkVeth>::new(self.host.as_str(), self.peer.as_str())
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
             .address(names::host_veth_mac(self.endpoint).0.to_vec())
             .mtu(self.mtu)
             .controller(bridge)
@@ -147,10 +159,7 @@ impl Veth<'_> {
                     None => Err(Error::Foreign(self.peer.clone())),
                 }
             }
-            Err(source) => Err(Error::CreateVeth {
-                name: self.host.clone(),
-                source,
-            }),
+            Err(source) => Err(failed(source)),
         }
     }
 
@@ -163,12 +172,14 @@ impl Veth<'_> {
             .mtu(self.mtu)
             .controller(bridge)
             .up();
-        let peer = by_name(self.peer).alias(&alias).mtu(self.mtu);
+        let mut requests = vec![Request::set_link(host.build())];
+        if self.netns.is_none() {
+            // Its runtime may have taken it away since.
+            let peer = by_name(self.peer).alias(&alias).build();
+            requests.push(Request::set_link(peer).tolerate(libc::ENODEV));
+        }
         netlink
-            .pipeline(vec![
-                Request::set_link(host.build()),
-                Request::set_link(peer.build()).tolerate(libc::ENODEV),
-            ])
+            .pipeline(requests)
             .await
             .map_err(|source| Error::Configure {
                 name: self.host.clone(),

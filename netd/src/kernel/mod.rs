@@ -57,13 +57,6 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("failed to move link `{name}` to network namespace `{netns}`")]
-    Move {
-        name: IfName,
-        netns: PathBuf,
-        #[source]
-        source: io::Error,
-    },
     #[error("failed to delete link `{name}`")]
     Delete {
         name: IfName,

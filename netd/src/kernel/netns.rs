@@ -8,10 +8,7 @@ use std::{
     fs::{self, File},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::{
-        fd::{AsFd as _, AsRawFd as _},
-        unix::fs::OpenOptionsExt as _,
-    },
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     thread,
 };
@@ -23,7 +20,7 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, statfs},
 };
-use rtnetlink::{LinkUnspec, RouteMessageBuilder, packet_route::route::RouteMessage};
+use rtnetlink::{RouteMessageBuilder, packet_route::route::RouteMessage};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{Error, Netlink, link, nl::Request, sysctl};
@@ -33,9 +30,6 @@ use crate::model::{IfName, Mac};
 #[derive(Clone, Copy, Debug)]
 pub struct Interface<'a> {
     pub netns: &'a Path,
-    /// Its name while it is in the host's namespace.
-    pub peer: &'a IfName,
-    /// Its name in the container.
     pub name: &'a IfName,
     pub mac: Mac,
     pub addresses: &'a [IpNetwork],
@@ -161,37 +155,13 @@ async fn on_thread<T: Send + 'static>(
 }
 
 impl Interface<'_> {
-    /// Moves the peer to its namespace, names and addresses it, brings it up
-    /// and announces it. `host` is a socket of the host's namespace.
-    pub async fn create(&self, host: &Netlink) -> Result<(), Error> {
-        let here = host.link(self.peer).await?;
-        if let Some(peer) = here {
-            if peer.kind != "veth" || peer.mac != Some(self.mac) {
-                return Err(Error::Foreign(self.peer.clone()));
-            }
-            self.move_in(host, peer.index).await?;
-        }
+    /// Addresses the container's side of a veth pair, brings it up and
+    /// announces it.
+    pub async fn create(&self) -> Result<(), Error> {
         let inside = self.prepare().await?;
         let result = self.configure(&inside).await;
         inside.close().await;
         result
-    }
-
-    async fn move_in(&self, host: &Netlink, index: u32) -> Result<(), Error> {
-        let failed = |source| Error::Move {
-            name: self.peer.clone(),
-            netns: self.netns.to_owned(),
-            source,
-        };
-        let netns = File::open(self.netns).map_err(failed)?;
-        // The kernel moves first and renames then, in the new namespace.
-        let message = LinkUnspec::new_with_index(index)
-            .setns_by_fd(netns.as_fd().as_raw_fd())
-            .name(self.name.as_str())
-            .build();
-        host.pipeline(vec![Request::set_link(message)])
-            .await
-            .map_err(failed)
     }
 
     /// What must be so before the link comes up, and a socket inside.
