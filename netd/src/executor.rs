@@ -71,7 +71,7 @@ impl Error for EffectError {
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {step}")]
 pub struct StepError {
-    /// `apply veth `nd3f2a91…``
+    /// What was tried with which op, after "failed to".
     pub step: String,
     #[source]
     pub error: EffectError,

@@ -2,7 +2,7 @@
 //! programs get EADDRINUSE, and the kernel gives the port to no client.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
@@ -89,8 +89,8 @@ impl HostPorts {
     /// Holds a port of the calling thread's namespace; one that is held
     /// already stays so.
     pub fn reserve(&mut self, at: HostPort) -> Result<(), PortError> {
-        if !self.held.contains_key(&at) {
-            self.held.insert(at, hold(at)?);
+        if let Entry::Vacant(free) = self.held.entry(at) {
+            free.insert(hold(at)?);
         }
         Ok(())
     }
@@ -122,8 +122,8 @@ fn hold(at: HostPort) -> Result<OwnedFd, PortError> {
     })
 }
 
-/// Without SO_REUSEADDR: with it on both sides, a socket that doesn't listen
-/// is in nobody's way. Without IP_FREEBIND, and it can't be inherited: an
+/// Without `SO_REUSEADDR`: with it on both sides, a socket that doesn't listen
+/// is in nobody's way. Without `IP_FREEBIND`, and it can't be inherited: an
 /// address that the host doesn't have is refused, unless
 /// `net.ipv4.ip_nonlocal_bind` says that it shall not be.
 fn try_hold(at: HostPort) -> nix::Result<OwnedFd> {

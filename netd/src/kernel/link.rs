@@ -86,6 +86,7 @@ impl Bridge<'_> {
         requests.push(Request::set_link(
             LinkUnspec::new_with_index(index)
                 .mtu(self.mtu)
+                .address(self.mac.0.to_vec())
                 .alias(names::bridge_alias(self.mac))
                 .up()
                 .build(),
@@ -110,9 +111,10 @@ impl Bridge<'_> {
     /// it has no alias yet.
     fn is(&self, link: &Link) -> bool {
         link.kind == "bridge"
-            && link.mac == Some(self.mac)
-            && (link.alias.is_none()
-                || link.alias.as_deref() == Some(&names::bridge_alias(self.mac)))
+            && match &link.alias {
+                Some(alias) => *alias == names::bridge_alias(self.mac),
+                None => link.mac == Some(self.mac),
+            }
     }
 }
 

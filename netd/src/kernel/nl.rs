@@ -124,6 +124,7 @@ impl Request {
     }
 
     /// `errno` counts as success.
+    #[must_use]
     pub fn tolerate(mut self, errno: i32) -> Self {
         self.tolerated = Some(errno);
         self

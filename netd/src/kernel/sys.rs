@@ -25,6 +25,8 @@ pub(super) fn async_readable<T: OneFd>(inner: T) -> io::Result<AsyncFd<T>> {
 /// Makes a socket drop everything that comes in: a classic BPF program that
 /// accepts no byte of any packet.
 pub(super) fn drop_all(socket: BorrowedFd<'_>) -> io::Result<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "it is 16 bytes")]
+    const SIZE: libc::socklen_t = size_of::<libc::sock_fprog>() as libc::socklen_t;
     let mut program = [libc::sock_filter {
         // BPF_RET | BPF_K: return the constant `k`.
         code: 0x06,
@@ -44,7 +46,7 @@ pub(super) fn drop_all(socket: BorrowedFd<'_>) -> io::Result<()> {
             libc::SOL_SOCKET,
             libc::SO_ATTACH_FILTER,
             (&raw const filter).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
+            SIZE,
         )
     };
     if result == 0 {

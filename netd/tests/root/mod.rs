@@ -1,4 +1,5 @@
 //! A network and a mount namespace for each test that needs root.
+#![allow(dead_code, reason = "each test file takes what it needs")]
 
 use std::{path::Path, process::Command, thread};
 

@@ -6,10 +6,9 @@
 //! transaction that commits its changes. One that is found at start is a plan
 //! of which nobody knows how far it came; the executor rolls it back.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+mod error;
+
+use std::path::{Path, PathBuf};
 
 use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition,
@@ -17,6 +16,8 @@ use redb::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use self::error::StoreError;
+use self::error::{Doing, translate};
 use crate::controller::{Change, Plan, State};
 
 type Json = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -29,54 +30,6 @@ const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 const SCHEMA: &str = "schema";
 const SCHEMA_VERSION: &str = "1";
 const BOOT: &str = "boot";
-
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("failed to open the store `{path}`")]
-    Open {
-        path: PathBuf,
-        #[source]
-        source: Box<redb::Error>,
-    },
-    #[error("the store `{0}` is in use by another agent")]
-    InUse(PathBuf),
-    #[error("the store `{path}` is damaged")]
-    Corrupt {
-        path: PathBuf,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("the store `{path}` has schema {found}; this netd knows {SCHEMA_VERSION}")]
-    Schema { path: PathBuf, found: String },
-    #[error("no space left on the disk of the store `{0}`")]
-    Full(PathBuf),
-    #[error("failed to read the store `{path}`")]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: Box<redb::Error>,
-    },
-    #[error("failed to write the store `{path}`")]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: Box<redb::Error>,
-    },
-}
-
-impl StoreError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Corrupt { path, .. } => Some(format!(
-                "move `{}` away to start with an empty store",
-                path.display()
-            )),
-            Self::Full(_) => Some("free some space and try again".to_owned()),
-            _ => None,
-        }
-    }
-}
 
 /// An intent's place in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,44 +219,6 @@ fn json(value: &impl Serialize) -> Vec<u8> {
         .unwrap_or_else(|_| unreachable!("the model has no key that JSON can't have"))
 }
 
-#[derive(Clone, Copy)]
-enum Doing {
-    Open,
-    Read,
-    Write,
-}
-
-fn translate(path: &Path, error: redb::Error, doing: Doing) -> StoreError {
-    let path = path.to_owned();
-    match error {
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-            StoreError::Full(path)
-        }
-        // redb's answer to a file that is no database.
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            StoreError::Corrupt {
-                path,
-                source: error.into(),
-            }
-        }
-        redb::Error::Corrupted(_)
-        | redb::Error::RepairAborted
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableTypeMismatch { .. } => StoreError::Corrupt {
-            path,
-            source: error.into(),
-        },
-        error => {
-            let source = Box::new(error);
-            match doing {
-                Doing::Open => StoreError::Open { path, source },
-                Doing::Read => StoreError::Read { path, source },
-                Doing::Write => StoreError::Write { path, source },
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,6 +281,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_as_a_power_cut_leaves_it_still_has_the_intent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("s"), dir.path().join("copy"));
+        let store = Store::open(&path).unwrap();
+        store.put(&[Change::PutNetwork(network(1))]).unwrap();
+        store.begin(&plan()).unwrap();
+        // Open, neither closed nor flushed by anything but the transactions.
+        std::fs::copy(&path, &copy).unwrap();
+        let copy = Store::open(&copy).unwrap();
+        assert_eq!(copy.pending().unwrap().len(), 1);
+        assert_eq!(copy.load().unwrap().networks.len(), 1);
+    }
+
+    #[test]
     fn an_aborted_intent_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("s")).unwrap();
@@ -424,15 +353,5 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let _open = Store::open(&path).unwrap();
         assert!(matches!(Store::open(&path), Err(StoreError::InUse(_))));
-    }
-
-    #[test]
-    fn a_full_disk_is_told_as_such() {
-        let full = redb::Error::from(redb::StorageError::Io(io::ErrorKind::StorageFull.into()));
-        let error = translate(Path::new("/x"), full, Doing::Write);
-        assert_eq!(
-            error.to_string(),
-            "no space left on the disk of the store `/x`"
-        );
     }
 }
