@@ -10,12 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnetwork::IpNetwork;
 use netd::{
     controller::{Op, Plan},
     executor::{self, Effects as _},
     kernel::{
         KernelEffects, Netlink, names, netns,
         observe::{Link, default_mtu},
+        survey::Survey,
         sysctl,
         watch::{self, Event},
     },
@@ -340,6 +342,50 @@ fn routes_addresses_and_the_default_mtu_are_seen() {
                 .any(|a| a.link == up0.index && a.address == expected)
         );
         assert!(netlink.ifindex(&"nope".parse().unwrap()).await.is_err());
+    });
+}
+
+#[test]
+fn a_survey_tells_netds_own_from_the_hosts() {
+    in_netns(async |dir| {
+        let mut kernel = KernelEffects::new().unwrap();
+        let it = container(dir);
+        kernel.apply(&it.bridge).await.unwrap();
+        ip("link add up0 type veth peer name other");
+        ip("link set other up");
+        ip("link set up0 up");
+        ip("address add 192.0.2.10/24 dev up0");
+        let survey = Survey::take(&kernel.netlink).await.unwrap();
+        assert!(
+            survey
+                .names()
+                .iter()
+                .any(|name| name.as_str() == "br-a1a1a1a1a1a1")
+        );
+        let v4 = |address: &&IpNetwork| address.is_ipv4();
+        let addresses: Vec<_> = survey.addresses.iter().map(|(_, a)| a).filter(v4).collect();
+        assert_eq!(addresses, [&"192.0.2.10/24".parse().unwrap()]);
+        let routes: Vec<_> = survey
+            .routes
+            .iter()
+            .map(|r| &r.destination)
+            .filter(v4)
+            .collect();
+        assert_eq!(routes, [&"192.0.2.0/24".parse().unwrap()]);
+        assert_eq!(survey.default_mtu, 1500);
+    });
+}
+
+#[test]
+fn lists_asked_for_at_once_are_all_answered() {
+    in_netns(async |_| {
+        let netlink = Netlink::open().unwrap();
+        for n in 0..40 {
+            ip(&format!("link add many{n} type bridge"));
+        }
+        let (a, b, c) = tokio::join!(netlink.links(), netlink.routes(), netlink.links());
+        assert!(a.unwrap().len() > 40 && c.unwrap().len() > 40);
+        b.unwrap();
     });
 }
 

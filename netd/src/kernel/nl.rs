@@ -14,7 +14,7 @@ use rtnetlink::{
         RouteNetlinkMessage, address::AddressMessage, link::LinkMessage, route::RouteMessage,
     },
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::Mutex, task::JoinHandle};
 
 use super::Error;
 
@@ -23,6 +23,9 @@ use super::Error;
 pub struct Netlink {
     handle: Handle,
     task: JoinHandle<()>,
+    /// The kernel answers one list at a time on a socket, and EBUSY to a
+    /// second one.
+    pub(super) listing: Mutex<()>,
 }
 
 /// A request that changes something, and the errno that means "it was so
@@ -42,6 +45,7 @@ impl Netlink {
         Ok(Self {
             handle,
             task: tokio::spawn(connection),
+            listing: Mutex::default(),
         })
     }
 

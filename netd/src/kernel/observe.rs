@@ -65,6 +65,7 @@ impl Link {
 
 impl Netlink {
     pub async fn links(&self) -> Result<Vec<Link>, Error> {
+        let _alone = self.listing.lock().await;
         self.handle()
             .link()
             .get()
@@ -104,6 +105,7 @@ impl Netlink {
 
     /// Addresses of both families.
     pub async fn addresses(&self) -> Result<Vec<Address>, Error> {
+        let _alone = self.listing.lock().await;
         let found: Vec<AddressMessage> = self
             .handle()
             .address()
@@ -117,6 +119,7 @@ impl Netlink {
 
     /// Unicast routes of the main table, both families.
     pub async fn routes(&self) -> Result<Vec<Route>, Error> {
+        let _alone = self.listing.lock().await;
         let requests = [
             RouteMessageBuilder::<Ipv4Addr>::new().build(),
             RouteMessageBuilder::<Ipv6Addr>::new().build(),
