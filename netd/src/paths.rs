@@ -30,7 +30,7 @@ pub struct Paths {
 pub struct PathError {
     path: PathBuf,
     #[source]
-    pub(crate) source: io::Error,
+    source: io::Error,
 }
 
 impl Paths {

@@ -1,3 +1,14 @@
-//! The control API: JSON over HTTP on a unix socket, both ends of it.
+//! The control API: JSON over HTTP on a unix socket, both ends of it. It
+//! knows the shape of requests and answers, and nothing of how they are met:
+//! the agent reads [`Request`]s from the other end of a [`Handle`].
 
+pub mod client;
+pub mod server;
+pub mod service;
 pub mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{Client, ClientError};
+pub use service::{Handle, Kind, Reply, Request, ServiceError};

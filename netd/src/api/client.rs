@@ -1,0 +1,315 @@
+//! The client's end: one call a route. A connection lives for one call; on a
+//! unix socket that costs nothing, and an agent that was restarted in between
+//! is no special case.
+
+use std::{
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Bytes,
+    client::conn::http1,
+    header::{CONTENT_TYPE, HOST},
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::types::{
+    ApiError, Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow,
+    NetworkCreate, NetworkSummary, PortRow, Ports, Pruned, Sandbox, Started, StatRow, Stop,
+};
+
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens, or there is no socket.
+    #[error("cannot reach the netd agent at {}", socket.display())]
+    Unreachable { socket: PathBuf, source: io::Error },
+    #[error("permission denied on the netd agent's socket {}", .0.display())]
+    Permission(PathBuf),
+    /// The agent's own answer.
+    #[error("{}", error.message)]
+    Agent { status: u16, error: ApiError },
+    #[error("the netd agent at {} closed the connection", socket.display())]
+    Connection {
+        socket: PathBuf,
+        source: hyper::Error,
+    },
+    /// Both ends are netd, so this is a bug or another version.
+    #[error("unexpected answer of the netd agent at {} ({status})", socket.display())]
+    Answer {
+        socket: PathBuf,
+        status: u16,
+        source: serde_json::Error,
+    },
+}
+
+impl ClientError {
+    /// The agent says that there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Agent { status: 404, .. })
+    }
+}
+
+type Result<T> = std::result::Result<T, ClientError>;
+
+impl Client {
+    /// A client of the agent that listens on `socket`. Connects with the first
+    /// call.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub async fn info(&self) -> Result<Info> {
+        self.get("/v1/info").await
+    }
+
+    pub async fn networks(&self) -> Result<Vec<NetworkSummary>> {
+        self.get("/v1/networks").await
+    }
+
+    pub async fn network_create(&self, body: &NetworkCreate) -> Result<Created> {
+        self.send(Method::POST, "/v1/networks", body).await
+    }
+
+    pub async fn network_prune(&self) -> Result<Pruned> {
+        self.bare(Method::POST, "/v1/networks/prune").await
+    }
+
+    pub async fn network_inspect(&self, name: &str) -> Result<Value> {
+        self.get(&path(&["networks", name])).await
+    }
+
+    pub async fn network_remove(&self, name: &str) -> Result<()> {
+        self.bare(Method::DELETE, &path(&["networks", name])).await
+    }
+
+    pub async fn network_connect(&self, name: &str, body: &Connect) -> Result<()> {
+        self.send(Method::POST, &path(&["networks", name, "connect"]), body)
+            .await
+    }
+
+    pub async fn network_disconnect(&self, name: &str, body: &Connect) -> Result<()> {
+        self.send(Method::POST, &path(&["networks", name, "disconnect"]), body)
+            .await
+    }
+
+    /// The running containers.
+    pub async fn containers(&self) -> Result<Vec<ContainerSummary>> {
+        self.get("/v1/containers").await
+    }
+
+    pub async fn containers_all(&self) -> Result<Vec<ContainerSummary>> {
+        self.get("/v1/containers?all=true").await
+    }
+
+    pub async fn container_create(&self, body: &ContainerCreate) -> Result<Sandbox> {
+        self.send(Method::POST, "/v1/containers", body).await
+    }
+
+    pub async fn container_inspect(&self, name: &str) -> Result<Value> {
+        self.get(&path(&["containers", name])).await
+    }
+
+    pub async fn container_sandbox(&self, name: &str) -> Result<Sandbox> {
+        self.get(&path(&["containers", name, "sandbox"])).await
+    }
+
+    pub async fn container_started(&self, name: &str, body: &Started) -> Result<()> {
+        self.send(Method::POST, &path(&["containers", name, "started"]), body)
+            .await
+    }
+
+    pub async fn container_stop(&self, name: &str, body: &Stop) -> Result<()> {
+        self.send(Method::POST, &path(&["containers", name, "stop"]), body)
+            .await
+    }
+
+    /// Refused for a running container.
+    pub async fn container_remove(&self, name: &str) -> Result<()> {
+        self.bare(Method::DELETE, &path(&["containers", name]))
+            .await
+    }
+
+    /// Kills a running container first.
+    pub async fn container_remove_force(&self, name: &str) -> Result<()> {
+        let path = format!("{}?force=true", path(&["containers", name]));
+        self.bare(Method::DELETE, &path).await
+    }
+
+    /// Of one container, or of all.
+    pub async fn ports(&self, container: Option<&str>) -> Result<Vec<PortRow>> {
+        let mut path = String::from("/v1/ports");
+        if let Some(container) = container {
+            path.push_str("?container=");
+            escape(&mut path, container);
+        }
+        self.get(&path).await
+    }
+
+    pub async fn port_add(&self, container: &str, body: &Ports) -> Result<Vec<PortRow>> {
+        self.send(
+            Method::POST,
+            &path(&["containers", container, "ports"]),
+            body,
+        )
+        .await
+    }
+
+    pub async fn port_remove(&self, container: &str, body: &Ports) -> Result<()> {
+        self.send(
+            Method::DELETE,
+            &path(&["containers", container, "ports"]),
+            body,
+        )
+        .await
+    }
+
+    pub async fn ipam(&self) -> Result<Vec<LeaseRow>> {
+        self.get("/v1/ipam").await
+    }
+
+    pub async fn flows(&self) -> Result<Vec<FlowRow>> {
+        self.get("/v1/flows").await
+    }
+
+    pub async fn stats(&self) -> Result<Vec<StatRow>> {
+        self.get("/v1/stats").await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.bare(Method::GET, path).await
+    }
+
+    async fn bare<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T> {
+        self.exchange(method, path, Bytes::new()).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        let body = serde_json::to_vec(body)
+            .expect("the API's types have string keys and no fallible serializer");
+        self.exchange(method, path, body.into()).await
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T> {
+        let broken = |source| ClientError::Connection {
+            socket: self.socket.clone(),
+            source,
+        };
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| self.connect_error(source))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        // Its own error comes out of the call below.
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "netd")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .expect("an escaped path and constant headers make a valid request");
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(broken)?
+            .to_bytes();
+        driver.abort();
+        if status.is_success() {
+            let json: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+            return serde_json::from_slice(json)
+                .map_err(|source| self.answer_error(status, source));
+        }
+        let error =
+            serde_json::from_slice(&bytes).map_err(|source| self.answer_error(status, source))?;
+        Err(ClientError::Agent {
+            status: status.as_u16(),
+            error,
+        })
+    }
+
+    fn connect_error(&self, source: io::Error) -> ClientError {
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            ClientError::Permission(self.socket.clone())
+        } else {
+            ClientError::Unreachable {
+                socket: self.socket.clone(),
+                source,
+            }
+        }
+    }
+
+    fn answer_error(&self, status: StatusCode, source: serde_json::Error) -> ClientError {
+        ClientError::Answer {
+            socket: self.socket.clone(),
+            status: status.as_u16(),
+            source,
+        }
+    }
+}
+
+/// `/v1/a/b/c`, each segment escaped: what the user typed reaches the agent
+/// as it is, so that the agent can say what is wrong with it.
+fn path(segments: &[&str]) -> String {
+    let mut path = String::from("/v1");
+    for segment in segments {
+        path.push('/');
+        escape(&mut path, segment);
+    }
+    path
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn escape(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_in_paths() {
+        assert_eq!(
+            path(&["networks", "a b/../c?é"]),
+            "/v1/networks/a%20b%2F..%2Fc%3F%C3%A9"
+        );
+    }
+}

@@ -1,0 +1,413 @@
+//! The server's end: a unix socket, and routes that turn HTTP into
+//! [`Request`]s. It decides nothing: what a request means is the agent's.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{
+        DefaultBodyLimit, FromRequest, Path as UrlPath, Query, Request as HttpRequest, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::net::UnixListener;
+
+use super::{
+    service::{Handle, Kind, Removal, Request, ServiceError, Which},
+    types::{ApiError, Connect, ContainerCreate, NetworkCreate, Ports, Started, Stop},
+};
+
+/// The largest request body, in bytes. The largest true one, a few thousand
+/// `-p`, is far below it.
+const BODY_LIMIT: usize = 1 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("another agent answers on {}", .0.display())]
+    Taken(PathBuf),
+    #[error("{} is in the way of the agent's socket: it is not a socket", .0.display())]
+    NotASocket(PathBuf),
+    #[error("failed to create directory `{}`", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("failed to listen on {}", path.display())]
+    Bind { path: PathBuf, source: io::Error },
+    #[error("failed to serve {}", path.display())]
+    Serve { path: PathBuf, source: io::Error },
+}
+
+/// A bound socket. Its file goes when the server ends, or when this is
+/// dropped unused.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    file: SocketFile,
+}
+
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already is as good as removed.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Listens on `path`, for root alone (0600), and creates its directory.
+    /// The socket of an agent that has died is replaced; one that answers is
+    /// left alone. Call it within a tokio runtime.
+    pub fn bind(path: &Path) -> Result<Self, ServerError> {
+        let bind_error = |source| ServerError::Bind {
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(parent) = path.parent() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(parent)
+                .map_err(|source| ServerError::Directory {
+                    path: parent.to_owned(),
+                    source,
+                })?;
+        }
+        remove_stale(path)?;
+        let socket = UnixListener::bind(path).map_err(bind_error)?;
+        let file = SocketFile(path.to_owned());
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(bind_error)?;
+        Ok(Self { socket, file })
+    }
+
+    /// Answers until `shutdown` ends, then finishes the requests in hand.
+    pub async fn serve(
+        self,
+        handle: Handle,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServerError> {
+        axum::serve(self.socket, router(handle))
+            .with_graceful_shutdown(shutdown)
+            .await
+            .map_err(|source| ServerError::Serve {
+                path: self.file.0.clone(),
+                source,
+            })
+    }
+}
+
+fn remove_stale(path: &Path) -> Result<(), ServerError> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(ServerError::NotASocket(path.to_owned()));
+    }
+    match UnixStream::connect(path) {
+        // `WouldBlock`: its backlog is full, so there is somebody.
+        Ok(_) => Err(ServerError::Taken(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(ServerError::Taken(path.to_owned()))
+        }
+        Err(_) => fs::remove_file(path).map_err(|source| ServerError::Bind {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Every route of [`super::types`].
+pub fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/v1/info", get(info))
+        .route("/v1/networks", get(network_list).post(network_create))
+        .route(
+            "/v1/networks/{name}",
+            get(network_inspect)
+                .delete(network_remove)
+                .post(network_prune),
+        )
+        .route("/v1/networks/{name}/connect", post(network_connect))
+        .route("/v1/networks/{name}/disconnect", post(network_disconnect))
+        .route("/v1/containers", get(container_list).post(container_create))
+        .route(
+            "/v1/containers/{name}",
+            get(container_inspect).delete(container_remove),
+        )
+        .route("/v1/containers/{name}/sandbox", get(container_sandbox))
+        .route("/v1/containers/{name}/started", post(container_started))
+        .route("/v1/containers/{name}/stop", post(container_stop))
+        .route("/v1/ports", get(port_list))
+        .route(
+            "/v1/containers/{name}/ports",
+            post(port_add).merge(delete(port_remove)),
+        )
+        .route("/v1/ipam", get(ipam))
+        .route("/v1/flows", get(flows))
+        .route("/v1/stats", get(stats))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_route)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(handle)
+}
+
+type Answer = Result<Response, ServiceError>;
+type Agent = State<Handle>;
+type Named = UrlPath<String>;
+
+fn ok<T: serde::Serialize>(body: T) -> Answer {
+    Ok(Json(body).into_response())
+}
+
+fn created<T: serde::Serialize>(body: T) -> Answer {
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+fn done((): ()) -> Answer {
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn info(State(agent): Agent) -> Answer {
+    agent.call(Request::Info).await.and_then(ok)
+}
+
+async fn network_list(State(agent): Agent) -> Answer {
+    agent.call(Request::NetworkList).await.and_then(ok)
+}
+
+async fn network_create(State(agent): Agent, Body(body): Body<NetworkCreate>) -> Answer {
+    agent
+        .call(|reply| Request::NetworkCreate(body, reply))
+        .await
+        .and_then(created)
+}
+
+/// `POST /v1/networks/prune`. A route of its own would hide a network of this
+/// name from the other methods.
+async fn network_prune(State(agent): Agent, UrlPath(name): Named, uri: Uri) -> Answer {
+    if name != "prune" {
+        return Err(unknown_route(Method::POST, uri).await);
+    }
+    agent.call(Request::NetworkPrune).await.and_then(ok)
+}
+
+async fn network_inspect(State(agent): Agent, UrlPath(name): Named) -> Answer {
+    agent
+        .call(|reply| Request::NetworkInspect(name, reply))
+        .await
+        .and_then(ok)
+}
+
+async fn network_remove(State(agent): Agent, UrlPath(name): Named) -> Answer {
+    agent
+        .call(|reply| Request::NetworkRemove(name, reply))
+        .await
+        .and_then(done)
+}
+
+async fn network_connect(
+    State(agent): Agent,
+    UrlPath(name): Named,
+    Body(body): Body<Connect>,
+) -> Answer {
+    agent
+        .call(|reply| Request::NetworkConnect(name, body, reply))
+        .await
+        .and_then(done)
+}
+
+async fn network_disconnect(
+    State(agent): Agent,
+    UrlPath(name): Named,
+    Body(body): Body<Connect>,
+) -> Answer {
+    agent
+        .call(|reply| Request::NetworkDisconnect(name, body, reply))
+        .await
+        .and_then(done)
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    #[serde(default)]
+    all: bool,
+}
+
+async fn container_list(
+    State(agent): Agent,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answer {
+    let which = if query?.all {
+        Which::All
+    } else {
+        Which::Running
+    };
+    agent
+        .call(|reply| Request::ContainerList(which, reply))
+        .await
+        .and_then(ok)
+}
+
+async fn container_create(State(agent): Agent, Body(body): Body<ContainerCreate>) -> Answer {
+    agent
+        .call(|reply| Request::ContainerCreate(body, reply))
+        .await
+        .and_then(created)
+}
+
+async fn container_inspect(State(agent): Agent, UrlPath(name): Named) -> Answer {
+    agent
+        .call(|reply| Request::ContainerInspect(name, reply))
+        .await
+        .and_then(ok)
+}
+
+async fn container_sandbox(State(agent): Agent, UrlPath(name): Named) -> Answer {
+    agent
+        .call(|reply| Request::ContainerSandbox(name, reply))
+        .await
+        .and_then(ok)
+}
+
+async fn container_started(
+    State(agent): Agent,
+    UrlPath(name): Named,
+    Body(body): Body<Started>,
+) -> Answer {
+    agent
+        .call(|reply| Request::ContainerStarted(name, body, reply))
+        .await
+        .and_then(done)
+}
+
+async fn container_stop(
+    State(agent): Agent,
+    UrlPath(name): Named,
+    Body(body): Body<Stop>,
+) -> Answer {
+    agent
+        .call(|reply| Request::ContainerStop(name, body, reply))
+        .await
+        .and_then(done)
+}
+
+#[derive(Deserialize)]
+struct RemoveQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+async fn container_remove(
+    State(agent): Agent,
+    UrlPath(name): Named,
+    query: Result<Query<RemoveQuery>, QueryRejection>,
+) -> Answer {
+    let removal = if query?.force {
+        Removal::Force
+    } else {
+        Removal::IfStopped
+    };
+    agent
+        .call(|reply| Request::ContainerRemove(name, removal, reply))
+        .await
+        .and_then(done)
+}
+
+#[derive(Deserialize)]
+struct PortQuery {
+    container: Option<String>,
+}
+
+async fn port_list(State(agent): Agent, query: Result<Query<PortQuery>, QueryRejection>) -> Answer {
+    let Query(query) = query?;
+    agent
+        .call(|reply| Request::PortList(query.container, reply))
+        .await
+        .and_then(ok)
+}
+
+async fn port_add(State(agent): Agent, UrlPath(name): Named, Body(body): Body<Ports>) -> Answer {
+    agent
+        .call(|reply| Request::PortAdd(name, body, reply))
+        .await
+        .and_then(created)
+}
+
+async fn port_remove(State(agent): Agent, UrlPath(name): Named, Body(body): Body<Ports>) -> Answer {
+    agent
+        .call(|reply| Request::PortRemove(name, body, reply))
+        .await
+        .and_then(done)
+}
+
+async fn ipam(State(agent): Agent) -> Answer {
+    agent.call(Request::Ipam).await.and_then(ok)
+}
+
+async fn flows(State(agent): Agent) -> Answer {
+    agent.call(Request::Flows).await.and_then(ok)
+}
+
+async fn stats(State(agent): Agent) -> Answer {
+    agent.call(Request::Stats).await.and_then(ok)
+}
+
+async fn unknown_route(method: Method, uri: Uri) -> ServiceError {
+    ServiceError::not_found(format!("no such route: {method} {}", uri.path()))
+}
+
+/// A JSON body, whatever its content type says: the socket has one protocol,
+/// and `curl --data` sets another.
+struct Body<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ServiceError;
+
+    async fn from_request(request: HttpRequest, state: &S) -> Result<Self, ServiceError> {
+        let bytes = Bytes::from_request(request, state).await?;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| ServiceError::bad_request(format!("invalid request body: {error}")))
+    }
+}
+
+impl From<BytesRejection> for ServiceError {
+    fn from(rejection: BytesRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Self::bad_request("invalid request body: it is larger than 1 MiB")
+        } else {
+            Self::bad_request(format!("invalid request body: {}", rejection.body_text()))
+        }
+    }
+}
+
+impl From<QueryRejection> for ServiceError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl IntoResponse for ServiceError {
+    fn into_response(self) -> Response {
+        let status = match self.kind {
+            Kind::BadRequest => StatusCode::BAD_REQUEST,
+            Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::Conflict => StatusCode::CONFLICT,
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let body = ApiError {
+            message: self.message,
+            hint: self.hint,
+        };
+        (status, Json(body)).into_response()
+    }
+}
