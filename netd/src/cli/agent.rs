@@ -1,0 +1,167 @@
+//! `netd agent`: the arguments only. What it does is given to [`super::main`].
+
+use std::{net::IpAddr, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::ValueEnum;
+
+use super::error::Outcome;
+use crate::paths::Paths;
+
+/// Run the agent, in the foreground
+///
+/// The agent owns the networks, addresses and eBPF programs of this network
+/// namespace. It needs root. When it ends, traffic flows on; when it starts
+/// again, it finds everything as it was.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  netd agent
+  netd agent --config /etc/netd/netd.json --bip 10.5.0.1/24
+  netd agent --root /tmp/lab --docker-plugin off --default-address-pool base=10.200.0.0/16,size=24")]
+pub struct Args {
+    /// Configuration file, JSON [default: /etc/netd/netd.json, or DIR/netd.json with --root; may be absent]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    flags: ConfigFlags,
+}
+
+/// What the agent is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub paths: Paths,
+    /// `--config`: it must exist. Otherwise `paths.config`, which may not.
+    pub config: Option<PathBuf>,
+    pub flags: ConfigFlags,
+}
+
+/// The keys of `netd.json` as flags; each overrides the file's. Checked with
+/// the file's, so that both refuse the same things with the same words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Configuration (each overrides its key in the file)")]
+pub struct ConfigFlags {
+    /// Address and prefix of the default bridge, or `host`: 172.C.D.1/24 of the host's own A.B.C.D
+    #[arg(long, value_name = "ADDRESS/PREFIX|host")]
+    pub bip: Option<String>,
+
+    /// Where automatic addresses of the default network come from
+    #[arg(long, value_name = "CIDR")]
+    pub fixed_cidr: Option<String>,
+
+    /// Default route of containers on the default network
+    #[arg(long, value_name = "ADDRESS")]
+    pub default_gateway: Option<IpAddr>,
+
+    /// MTU of networks that set none [default: the default route's]
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<u32>,
+
+    /// Containers of the default network reach each other
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub icc: Option<bool>,
+
+    /// Masquerade the default network's outbound traffic
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ip_masq: Option<bool>,
+
+    /// IPv6 on the default network
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ipv6: Option<bool>,
+
+    /// A pool that subnets are cut from, /SIZE each; may be repeated
+    #[arg(
+        long = "default-address-pools",
+        visible_alias = "default-address-pool",
+        value_name = "base=CIDR,size=SIZE",
+        value_parser = pool
+    )]
+    pub default_address_pools: Vec<PoolFlag>,
+
+    /// Default host address of `-p`
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<IpAddr>,
+
+    /// Interfaces to the outside [default: all that are not netd's own]
+    #[arg(long, value_name = "LINK", value_delimiter = ',')]
+    pub uplinks: Vec<String>,
+
+    /// XDP on the uplinks
+    #[arg(long, value_name = "MODE")]
+    pub xdp: Option<XdpFlag>,
+
+    /// Accepted as in daemon.json: containers always outlive the agent
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub live_restore: Option<bool>,
+
+    /// Entries of the flow table
+    #[arg(long, value_name = "ENTRIES")]
+    pub flow_table_size: Option<u32>,
+
+    /// Where metrics are served
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_address: Option<SocketAddr>,
+
+    /// Docker's plugin socket, or `off`
+    #[arg(long, value_name = "PATH|off")]
+    pub docker_plugin: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolFlag {
+    pub base: String,
+    /// Prefix length.
+    pub size: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum XdpFlag {
+    Auto,
+    Native,
+    Generic,
+    Off,
+}
+
+impl XdpFlag {
+    /// As `netd.json` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// dockerd's spelling: `base=10.0.0.0/8,size=24`, in either order.
+fn pool(text: &str) -> Result<PoolFlag, String> {
+    let (mut base, mut size) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("base", value)) if base.is_none() => base = Some(value.to_owned()),
+            Some(("size", value)) if size.is_none() => size = value.parse().ok(),
+            _ => {
+                return Err(format!(
+                    "unexpected `{part}`: base=CIDR,size=SIZE is expected"
+                ));
+            }
+        }
+    }
+    match (base, size) {
+        (Some(base), Some(size)) => Ok(PoolFlag { base, size }),
+        _ => Err("base=CIDR,size=SIZE is expected".to_owned()),
+    }
+}
+
+pub(super) fn run(
+    args: Args,
+    paths: Paths,
+    run_agent: fn(Options) -> anyhow::Result<()>,
+) -> Outcome {
+    run_agent(Options {
+        paths,
+        config: args.config,
+        flags: args.flags,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

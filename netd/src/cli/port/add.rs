@@ -1,0 +1,41 @@
+//! `netd port add`.
+
+use std::process::ExitCode;
+
+use crate::{
+    api::types::Ports,
+    cli::{Context, error::Outcome, output},
+};
+
+/// Publish ports of a running container, and show where
+///
+/// All or none: if one is refused, nothing has changed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  netd port add web 8080:80
+  netd port add web 127.0.0.1:5353:53/udp 8443:443,from=10.0.0.0/8")]
+pub(in crate::cli) struct Args {
+    /// Container: name or id
+    name: String,
+
+    /// As `netd run -p`
+    #[arg(required = true, value_name = "SPEC")]
+    specs: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) async fn run(self, context: &Context) -> Outcome {
+        let body = Ports { specs: self.specs };
+        let ports = context.client.port_add(&self.name, &body).await?;
+        if self.json {
+            output::json(&ports)?;
+        } else {
+            output::print(&super::table(ports))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
