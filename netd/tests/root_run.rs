@@ -203,6 +203,15 @@ fn the_command_runs_in_the_namespace_with_our_directory_and_environment() {
 }
 
 #[test]
+fn no_descriptor_of_ours_is_left_to_the_command() {
+    let agent = Agent::start(OnStarted::Accept);
+    let list = ["sh", "-c", "ls /proc/self/fd"];
+    let expected = Command::new(list[0]).args(&list[1..]).output().unwrap();
+    let output = agent.output(&[&["run", "--"], &list[..]].concat());
+    assert_eq!(text(&output.stdout), text(&expected.stdout));
+}
+
+#[test]
 fn signals_reach_the_command_through_netd_once() {
     let agent = Agent::start(OnStarted::Accept);
     let script =

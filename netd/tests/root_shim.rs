@@ -146,12 +146,6 @@ fn no_signal_is_blocked_in_the_command() {
 }
 
 #[test]
-fn no_descriptor_is_left_to_the_command() {
-    let (output, _dir) = run(&["sh", "-c", "cd /proc/$$/fd; echo *"]);
-    assert_eq!(output.stdout, b"0 1 2\n");
-}
-
-#[test]
 fn the_pid_file_tells_a_running_shim_from_one_that_has_ended() {
     let mut shim = start(&["sleep", "60"]);
     let process = shim.process().unwrap();

@@ -53,6 +53,7 @@ pub struct Cli {
     #[arg(
         long,
         global = true,
+        help_heading = "Global options",
         value_name = "DIR",
         env = "NETD_ROOT",
         hide_env_values = true
