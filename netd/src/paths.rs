@@ -30,7 +30,7 @@ pub struct Paths {
 pub struct PathError {
     path: PathBuf,
     #[source]
-    source: io::Error,
+    pub(crate) source: io::Error,
 }
 
 impl Paths {

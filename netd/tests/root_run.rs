@@ -1,6 +1,8 @@
 //! `netd run`, `exec` and `logs` against an agent that only answers. Needs
 //! root: commands enter a namespace.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -150,10 +152,10 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if let Some(process) = RunDir(&self.run_dir).read_process() {
-            if is_running(&process) {
-                let _ = kill(pid(process.shim), Signal::SIGKILL);
-            }
+        if let Some(process) = RunDir(&self.run_dir).read_process()
+            && is_running(&process)
+        {
+            let _ = kill(pid(process.shim), Signal::SIGKILL);
         }
         let _ = self.namespace.kill();
         let _ = self.namespace.wait();

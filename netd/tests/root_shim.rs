@@ -1,5 +1,7 @@
 //! The shim, as `netd run` starts it. Needs root: it enters a namespace.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use std::{
     fs,
     io::Read as _,

@@ -3,6 +3,7 @@
 //! the agent reads [`Request`]s from the other end of a [`Handle`].
 
 pub mod client;
+mod listener;
 pub mod server;
 pub mod service;
 pub mod types;

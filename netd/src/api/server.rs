@@ -1,12 +1,5 @@
-//! The server's end: a unix socket, and routes that turn HTTP into
-//! [`Request`]s. It decides nothing: what a request means is the agent's.
-
-use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-};
+//! The server's end: routes that turn HTTP into [`Request`]s. It decides
+//! nothing: what a request means is the agent's.
 
 use axum::{
     Json, Router,
@@ -19,9 +12,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use tokio::net::UnixListener;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use super::listener::{Listener, ServerError};
 use super::{
     service::{Handle, Kind, Removal, Request, ServiceError, Which},
     types::{ApiError, Connect, ContainerCreate, NetworkCreate, Ports, Started, Stop},
@@ -31,97 +24,15 @@ use super::{
 /// `-p`, is far below it.
 const BODY_LIMIT: usize = 1 << 20;
 
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    #[error("another agent answers on {}", .0.display())]
-    Taken(PathBuf),
-    #[error("{} is in the way of the agent's socket: it is not a socket", .0.display())]
-    NotASocket(PathBuf),
-    #[error("failed to create directory `{}`", path.display())]
-    Directory { path: PathBuf, source: io::Error },
-    #[error("failed to listen on {}", path.display())]
-    Bind { path: PathBuf, source: io::Error },
-    #[error("failed to serve {}", path.display())]
-    Serve { path: PathBuf, source: io::Error },
-}
-
-/// A bound socket. Its file goes when the server ends, or when this is
-/// dropped unused.
-#[derive(Debug)]
-pub struct Listener {
-    socket: UnixListener,
-    file: SocketFile,
-}
-
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Gone already is as good as removed.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 impl Listener {
-    /// Listens on `path`, for root alone (0600), and creates its directory.
-    /// The socket of an agent that has died is replaced; one that answers is
-    /// left alone. Call it within a tokio runtime.
-    pub fn bind(path: &Path) -> Result<Self, ServerError> {
-        let bind_error = |source| ServerError::Bind {
-            path: path.to_owned(),
-            source,
-        };
-        if let Some(parent) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(parent)
-                .map_err(|source| ServerError::Directory {
-                    path: parent.to_owned(),
-                    source,
-                })?;
-        }
-        remove_stale(path)?;
-        let socket = UnixListener::bind(path).map_err(bind_error)?;
-        let file = SocketFile(path.to_owned());
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(bind_error)?;
-        Ok(Self { socket, file })
-    }
-
-    /// Answers until `shutdown` ends, then finishes the requests in hand.
+    /// Answers with the control API until `shutdown` ends, then finishes the
+    /// requests in hand.
     pub async fn serve(
         self,
         handle: Handle,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        axum::serve(self.socket, router(handle))
-            .with_graceful_shutdown(shutdown)
-            .await
-            .map_err(|source| ServerError::Serve {
-                path: self.file.0.clone(),
-                source,
-            })
-    }
-}
-
-fn remove_stale(path: &Path) -> Result<(), ServerError> {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(ServerError::NotASocket(path.to_owned()));
-    }
-    match UnixStream::connect(path) {
-        // `WouldBlock`: its backlog is full, so there is somebody.
-        Ok(_) => Err(ServerError::Taken(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(ServerError::Taken(path.to_owned()))
-        }
-        Err(_) => fs::remove_file(path).map_err(|source| ServerError::Bind {
-            path: path.to_owned(),
-            source,
-        }),
+        self.serve_router(router(handle), shutdown).await
     }
 }
 
@@ -164,31 +75,31 @@ type Answer = Result<Response, ServiceError>;
 type Agent = State<Handle>;
 type Named = UrlPath<String>;
 
-fn ok<T: serde::Serialize>(body: T) -> Answer {
-    Ok(Json(body).into_response())
+fn ok<T: Serialize>(body: T) -> Response {
+    Json(body).into_response()
 }
 
-fn created<T: serde::Serialize>(body: T) -> Answer {
-    Ok((StatusCode::CREATED, Json(body)).into_response())
+fn created<T: Serialize>(body: T) -> Response {
+    (StatusCode::CREATED, Json(body)).into_response()
 }
 
-fn done((): ()) -> Answer {
-    Ok(StatusCode::NO_CONTENT.into_response())
+fn done((): ()) -> Response {
+    StatusCode::NO_CONTENT.into_response()
 }
 
 async fn info(State(agent): Agent) -> Answer {
-    agent.call(Request::Info).await.and_then(ok)
+    agent.call(Request::Info).await.map(ok)
 }
 
 async fn network_list(State(agent): Agent) -> Answer {
-    agent.call(Request::NetworkList).await.and_then(ok)
+    agent.call(Request::NetworkList).await.map(ok)
 }
 
 async fn network_create(State(agent): Agent, Body(body): Body<NetworkCreate>) -> Answer {
     agent
         .call(|reply| Request::NetworkCreate(body, reply))
         .await
-        .and_then(created)
+        .map(created)
 }
 
 /// `POST /v1/networks/prune`. A route of its own would hide a network of this
@@ -197,21 +108,21 @@ async fn network_prune(State(agent): Agent, UrlPath(name): Named, uri: Uri) -> A
     if name != "prune" {
         return Err(unknown_route(Method::POST, uri).await);
     }
-    agent.call(Request::NetworkPrune).await.and_then(ok)
+    agent.call(Request::NetworkPrune).await.map(ok)
 }
 
 async fn network_inspect(State(agent): Agent, UrlPath(name): Named) -> Answer {
     agent
         .call(|reply| Request::NetworkInspect(name, reply))
         .await
-        .and_then(ok)
+        .map(ok)
 }
 
 async fn network_remove(State(agent): Agent, UrlPath(name): Named) -> Answer {
     agent
         .call(|reply| Request::NetworkRemove(name, reply))
         .await
-        .and_then(done)
+        .map(done)
 }
 
 async fn network_connect(
@@ -222,7 +133,7 @@ async fn network_connect(
     agent
         .call(|reply| Request::NetworkConnect(name, body, reply))
         .await
-        .and_then(done)
+        .map(done)
 }
 
 async fn network_disconnect(
@@ -233,7 +144,7 @@ async fn network_disconnect(
     agent
         .call(|reply| Request::NetworkDisconnect(name, body, reply))
         .await
-        .and_then(done)
+        .map(done)
 }
 
 #[derive(Deserialize)]
@@ -254,28 +165,28 @@ async fn container_list(
     agent
         .call(|reply| Request::ContainerList(which, reply))
         .await
-        .and_then(ok)
+        .map(ok)
 }
 
 async fn container_create(State(agent): Agent, Body(body): Body<ContainerCreate>) -> Answer {
     agent
         .call(|reply| Request::ContainerCreate(body, reply))
         .await
-        .and_then(created)
+        .map(created)
 }
 
 async fn container_inspect(State(agent): Agent, UrlPath(name): Named) -> Answer {
     agent
         .call(|reply| Request::ContainerInspect(name, reply))
         .await
-        .and_then(ok)
+        .map(ok)
 }
 
 async fn container_sandbox(State(agent): Agent, UrlPath(name): Named) -> Answer {
     agent
         .call(|reply| Request::ContainerSandbox(name, reply))
         .await
-        .and_then(ok)
+        .map(ok)
 }
 
 async fn container_started(
@@ -286,7 +197,7 @@ async fn container_started(
     agent
         .call(|reply| Request::ContainerStarted(name, body, reply))
         .await
-        .and_then(done)
+        .map(done)
 }
 
 async fn container_stop(
@@ -297,7 +208,7 @@ async fn container_stop(
     agent
         .call(|reply| Request::ContainerStop(name, body, reply))
         .await
-        .and_then(done)
+        .map(done)
 }
 
 #[derive(Deserialize)]
@@ -319,7 +230,7 @@ async fn container_remove(
     agent
         .call(|reply| Request::ContainerRemove(name, removal, reply))
         .await
-        .and_then(done)
+        .map(done)
 }
 
 #[derive(Deserialize)]
@@ -332,33 +243,33 @@ async fn port_list(State(agent): Agent, query: Result<Query<PortQuery>, QueryRej
     agent
         .call(|reply| Request::PortList(query.container, reply))
         .await
-        .and_then(ok)
+        .map(ok)
 }
 
 async fn port_add(State(agent): Agent, UrlPath(name): Named, Body(body): Body<Ports>) -> Answer {
     agent
         .call(|reply| Request::PortAdd(name, body, reply))
         .await
-        .and_then(created)
+        .map(created)
 }
 
 async fn port_remove(State(agent): Agent, UrlPath(name): Named, Body(body): Body<Ports>) -> Answer {
     agent
         .call(|reply| Request::PortRemove(name, body, reply))
         .await
-        .and_then(done)
+        .map(done)
 }
 
 async fn ipam(State(agent): Agent) -> Answer {
-    agent.call(Request::Ipam).await.and_then(ok)
+    agent.call(Request::Ipam).await.map(ok)
 }
 
 async fn flows(State(agent): Agent) -> Answer {
-    agent.call(Request::Flows).await.and_then(ok)
+    agent.call(Request::Flows).await.map(ok)
 }
 
 async fn stats(State(agent): Agent) -> Answer {
-    agent.call(Request::Stats).await.and_then(ok)
+    agent.call(Request::Stats).await.map(ok)
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> ServiceError {

@@ -2,6 +2,7 @@
 //! what [`crate::doctor`] makes of it.
 
 use std::{
+    fmt::Write as _,
     io,
     process::{Command, ExitCode, Stdio},
 };
@@ -151,7 +152,7 @@ fn text(checks: &[Check]) -> String {
         if let Some(action) = &check.action {
             text.push_str(heading);
             heading = "";
-            text.push_str(&format!("  {}: {action}\n", check.name));
+            let _ = writeln!(text, "  {}: {action}", check.name);
         }
     }
     text

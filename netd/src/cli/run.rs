@@ -58,8 +58,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDRESS")]
     ip6: Option<String>,
 
-    /// Publish a port: [HOST_IP:][HOST[-END]]:CTR[-END][/tcp|udp|sctp][,from=CIDR]…, or CTR for any free one
-    #[arg(short, long, value_name = "SPEC")]
+    #[arg(
+        short,
+        long,
+        value_name = "SPEC",
+        help = "Publish a port: [HOST_IP:][HOST[-END]]:CTR[-END][/tcp|udp|sctp][,from=CIDR]…, or CTR \
+                for any free one"
+    )]
     publish: Vec<String>,
 
     /// Publish each exposed port on a free port of the host

@@ -57,10 +57,10 @@ impl Host {
         self.sys.join(path).exists()
     }
 
-    /// Whether the kernel has the nftables subsystem loaded: asking `nft`
-    /// then loads nothing.
+    /// Whether the kernel has nftables in it, so that asking `nft` loads
+    /// nothing: as a loaded module, or without modules at all.
     pub fn has_nftables(&self) -> bool {
-        self.sys_exists("module/nf_tables")
+        self.sys_exists("module/nf_tables") || !self.proc.join("modules").exists()
     }
 
     /// Whether legacy iptables' filter table is loaded.

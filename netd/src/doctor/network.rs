@@ -81,7 +81,7 @@ pub(super) fn bridge_netfilter(host: &Host) -> Check {
         Some(_) => Check::new(
             name,
             Status::Note,
-            "bridged packets pass iptables: harmless, netd's don't pass the bridge",
+            "bridged packets pass iptables: harmless, netd's are redirected before the bridge",
         ),
     }
 }
