@@ -5,10 +5,11 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{
-        DefaultBodyLimit, FromRequest, Path as UrlPath, Query, Request as HttpRequest, State,
+        DefaultBodyLimit, FromRequest, FromRequestParts, Path as UrlPath, Query,
+        Request as HttpRequest, State,
         rejection::{BytesRejection, QueryRejection},
     },
-    http::{Method, StatusCode, Uri},
+    http::{Method, StatusCode, Uri, request::Parts},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
@@ -73,7 +74,6 @@ pub fn router(handle: Handle) -> Router {
 
 type Answer = Result<Response, ServiceError>;
 type Agent = State<Handle>;
-type Named = UrlPath<String>;
 
 fn ok<T: Serialize>(body: T) -> Response {
     Json(body).into_response()
@@ -104,21 +104,21 @@ async fn network_create(State(agent): Agent, Body(body): Body<NetworkCreate>) ->
 
 /// `POST /v1/networks/prune`. A route of its own would hide a network of this
 /// name from the other methods.
-async fn network_prune(State(agent): Agent, UrlPath(name): Named, uri: Uri) -> Answer {
+async fn network_prune(State(agent): Agent, Named(name): Named, uri: Uri) -> Answer {
     if name != "prune" {
         return Err(unknown_route(Method::POST, uri).await);
     }
     agent.call(Request::NetworkPrune).await.map(ok)
 }
 
-async fn network_inspect(State(agent): Agent, UrlPath(name): Named) -> Answer {
+async fn network_inspect(State(agent): Agent, Named(name): Named) -> Answer {
     agent
         .call(|reply| Request::NetworkInspect(name, reply))
         .await
         .map(ok)
 }
 
-async fn network_remove(State(agent): Agent, UrlPath(name): Named) -> Answer {
+async fn network_remove(State(agent): Agent, Named(name): Named) -> Answer {
     agent
         .call(|reply| Request::NetworkRemove(name, reply))
         .await
@@ -127,7 +127,7 @@ async fn network_remove(State(agent): Agent, UrlPath(name): Named) -> Answer {
 
 async fn network_connect(
     State(agent): Agent,
-    UrlPath(name): Named,
+    Named(name): Named,
     Body(body): Body<Connect>,
 ) -> Answer {
     agent
@@ -138,7 +138,7 @@ async fn network_connect(
 
 async fn network_disconnect(
     State(agent): Agent,
-    UrlPath(name): Named,
+    Named(name): Named,
     Body(body): Body<Connect>,
 ) -> Answer {
     agent
@@ -175,14 +175,14 @@ async fn container_create(State(agent): Agent, Body(body): Body<ContainerCreate>
         .map(created)
 }
 
-async fn container_inspect(State(agent): Agent, UrlPath(name): Named) -> Answer {
+async fn container_inspect(State(agent): Agent, Named(name): Named) -> Answer {
     agent
         .call(|reply| Request::ContainerInspect(name, reply))
         .await
         .map(ok)
 }
 
-async fn container_sandbox(State(agent): Agent, UrlPath(name): Named) -> Answer {
+async fn container_sandbox(State(agent): Agent, Named(name): Named) -> Answer {
     agent
         .call(|reply| Request::ContainerSandbox(name, reply))
         .await
@@ -191,7 +191,7 @@ async fn container_sandbox(State(agent): Agent, UrlPath(name): Named) -> Answer 
 
 async fn container_started(
     State(agent): Agent,
-    UrlPath(name): Named,
+    Named(name): Named,
     Body(body): Body<Started>,
 ) -> Answer {
     agent
@@ -200,11 +200,7 @@ async fn container_started(
         .map(done)
 }
 
-async fn container_stop(
-    State(agent): Agent,
-    UrlPath(name): Named,
-    Body(body): Body<Stop>,
-) -> Answer {
+async fn container_stop(State(agent): Agent, Named(name): Named, Body(body): Body<Stop>) -> Answer {
     agent
         .call(|reply| Request::ContainerStop(name, body, reply))
         .await
@@ -219,7 +215,7 @@ struct RemoveQuery {
 
 async fn container_remove(
     State(agent): Agent,
-    UrlPath(name): Named,
+    Named(name): Named,
     query: Result<Query<RemoveQuery>, QueryRejection>,
 ) -> Answer {
     let removal = if query?.force {
@@ -246,14 +242,14 @@ async fn port_list(State(agent): Agent, query: Result<Query<PortQuery>, QueryRej
         .map(ok)
 }
 
-async fn port_add(State(agent): Agent, UrlPath(name): Named, Body(body): Body<Ports>) -> Answer {
+async fn port_add(State(agent): Agent, Named(name): Named, Body(body): Body<Ports>) -> Answer {
     agent
         .call(|reply| Request::PortAdd(name, body, reply))
         .await
         .map(created)
 }
 
-async fn port_remove(State(agent): Agent, UrlPath(name): Named, Body(body): Body<Ports>) -> Answer {
+async fn port_remove(State(agent): Agent, Named(name): Named, Body(body): Body<Ports>) -> Answer {
     agent
         .call(|reply| Request::PortRemove(name, body, reply))
         .await
@@ -274,6 +270,20 @@ async fn stats(State(agent): Agent) -> Answer {
 
 async fn unknown_route(method: Method, uri: Uri) -> ServiceError {
     ServiceError::not_found(format!("no such route: {method} {}", uri.path()))
+}
+
+/// The name in the path, as the user typed it.
+struct Named(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = ServiceError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ServiceError> {
+        UrlPath::from_request_parts(parts, state)
+            .await
+            .map(|UrlPath(name)| Self(name))
+            .map_err(|rejection| ServiceError::bad_request(rejection.body_text()))
+    }
 }
 
 /// A JSON body, whatever its content type says: the socket has one protocol,

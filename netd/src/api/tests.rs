@@ -212,6 +212,9 @@ async fn a_bad_body_is_refused_with_the_reason() {
         body.starts_with(r#"{"message":"invalid request body: "#),
         "{body}"
     );
+    let (status, body) = fake.raw("GET /v1/containers/%FF", "").await;
+    assert_eq!(status, 400);
+    assert!(body.starts_with(r#"{"message":""#), "{body}");
     let (status, body) = fake.raw("GET /v1/containers?all=maybe", "").await;
     assert_eq!(status, 400);
     assert!(body.starts_with(r#"{"message":""#), "{body}");

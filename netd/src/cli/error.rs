@@ -157,19 +157,21 @@ impl From<anyhow::Error> for Failure {
 /// clap's errors in our shape; its help and version as they are.
 pub(super) fn usage(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
-    match error.kind() {
-        ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+    let (message, hint) = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+            return ExitCode::SUCCESS;
         }
-        _ => {
-            let (message, hint) = reshape(&error.to_string());
-            print(&message, hint.as_deref());
-            ExitCode::from(2)
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // The help, on stderr.
+            let _ = error.print();
+            let _ = writeln!(io::stderr());
+            ("a command is expected".to_owned(), None)
         }
-    }
+        _ => reshape(&error.to_string()),
+    };
+    print(&message, hint.as_deref());
+    ExitCode::from(2)
 }
 
 /// From clap's paragraphs, message, tips, usage and "for more information",
