@@ -1,8 +1,6 @@
 //! `netd agent`: the arguments only. What it does is given to [`super::main`].
 
-use std::{net::IpAddr, net::SocketAddr, path::PathBuf, process::ExitCode};
-
-use clap::ValueEnum;
+use std::{path::PathBuf, process::ExitCode};
 
 use super::error::Outcome;
 use crate::paths::Paths;
@@ -35,8 +33,9 @@ pub struct Options {
     pub flags: ConfigFlags,
 }
 
-/// The keys of `netd.json` as flags; each overrides the file's. Checked with
-/// the file's, so that both refuse the same things with the same words.
+/// The keys of `netd.json` as flags; each overrides the file's. They are text
+/// as in the file and are checked with it, so that both refuse the same things
+/// with the same words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Configuration (each overrides its key in the file)")]
 pub struct ConfigFlags {
@@ -50,7 +49,7 @@ pub struct ConfigFlags {
 
     /// Default route of containers on the default network
     #[arg(long, value_name = "ADDRESS")]
-    pub default_gateway: Option<IpAddr>,
+    pub default_gateway: Option<String>,
 
     /// MTU of networks that set none [default: the default route's]
     #[arg(long, value_name = "BYTES")]
@@ -75,19 +74,19 @@ pub struct ConfigFlags {
         value_name = "base=CIDR,size=SIZE",
         value_parser = pool
     )]
-    pub default_address_pools: Vec<PoolFlag>,
+    pub default_address_pools: Option<Vec<PoolFlag>>,
 
     /// Default host address of `-p`
     #[arg(long, value_name = "ADDRESS")]
-    pub ip: Option<IpAddr>,
+    pub ip: Option<String>,
 
     /// Interfaces to the outside [default: all that are not netd's own]
     #[arg(long, value_name = "LINK", value_delimiter = ',')]
-    pub uplinks: Vec<String>,
+    pub uplinks: Option<Vec<String>>,
 
     /// XDP on the uplinks
-    #[arg(long, value_name = "MODE")]
-    pub xdp: Option<XdpFlag>,
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "native", "generic", "off"])]
+    pub xdp: Option<String>,
 
     /// Accepted as in daemon.json: containers always outlive the agent
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -99,7 +98,7 @@ pub struct ConfigFlags {
 
     /// Where metrics are served
     #[arg(long, value_name = "ADDRESS:PORT")]
-    pub metrics_address: Option<SocketAddr>,
+    pub metrics_address: Option<String>,
 
     /// Docker's plugin socket, or `off`
     #[arg(long, value_name = "PATH|off")]
@@ -111,26 +110,6 @@ pub struct PoolFlag {
     pub base: String,
     /// Prefix length.
     pub size: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum XdpFlag {
-    Auto,
-    Native,
-    Generic,
-    Off,
-}
-
-impl XdpFlag {
-    /// As `netd.json` spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Off => "off",
-        }
-    }
 }
 
 /// dockerd's spelling: `base=10.0.0.0/8,size=24`, in either order.
