@@ -1,1 +1,67 @@
-//! Fixtures.
+//! The fixtures of netd's tests, one vocabulary for all of them: a [`Topology`]
+//! of namespaces, an [`Agent`] in its host namespace, [`Container`]s, programs
+//! and traffic inside any [`NetNs`], and [`Snapshot`]s to compare.
+//!
+//! Knows netd by its interfaces alone: the command line, the JSON, the files
+//! under `--root`, and the names of maps. A fixture that can't be set up
+//! panics: the test then fails and says why.
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "fixtures report to the test by panicking"
+)]
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+pub mod agent;
+pub mod container;
+pub mod dir;
+pub mod flood;
+pub mod json;
+pub mod netns;
+pub mod program;
+pub mod raw;
+pub mod snapshot;
+pub mod topology;
+pub mod traffic;
+
+pub use agent::Agent;
+pub use container::Container;
+pub use dir::TestDir;
+pub use netns::NetNs;
+pub use program::{Output, Process, Program, netd};
+pub use raw::RawSocket;
+pub use snapshot::Snapshot;
+pub use topology::{Offload, Topology};
+pub use traffic::{Echo, exchange};
+
+/// How long anything that should happen may take before the test fails.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+/// How long we look before we call it "does not get through".
+pub const SILENCE: Duration = Duration::from_millis(700);
+
+const PROBE_EVERY: Duration = Duration::from_millis(5);
+
+/// Asks `probe` until it has an answer; panics when `within` has passed.
+#[track_caller]
+pub fn eventually<T>(within: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(start.elapsed() < within, "not within {within:?}: {what}");
+        thread::sleep(PROBE_EVERY);
+    }
+}
+
+/// Ends the test when it is not run by root.
+#[track_caller]
+pub fn require_root() {
+    assert!(
+        nix::unistd::Uid::effective().is_root(),
+        "this test makes network namespaces: run it as root (`cargo xtask test` asks for it)"
+    );
+}

@@ -1,0 +1,244 @@
+//! `netd agent` in a host namespace, with a `--root` of its own, and the
+//! commands that go to it.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::{
+    Container, DEADLINE, NetNs, Output, Process, Program, Snapshot, TestDir, eventually,
+    json::{number, rows, text},
+    program::netd_path,
+};
+
+/// A running agent. Killed on drop; its [`TestDir`] ends its containers.
+#[derive(Debug)]
+pub struct Agent {
+    host: NetNs,
+    dir: Arc<TestDir>,
+    root: PathBuf,
+    process: Option<Process>,
+    /// What there was before any test's container or network.
+    baseline: Option<Snapshot>,
+}
+
+pub(crate) fn write_config(dir: &TestDir, config: &Value) -> PathBuf {
+    let root = dir.path().join("root");
+    fs::create_dir_all(&root).expect("create the agent's root");
+    if !config.is_null() {
+        fs::write(root.join("netd.json"), config.to_string()).expect("write netd.json");
+    }
+    root
+}
+
+impl Agent {
+    pub(crate) fn start(dir: &Arc<TestDir>, host: &NetNs, config: &Value) -> Self {
+        let root = write_config(dir, config);
+        let mut agent = Self {
+            host: host.clone(),
+            dir: dir.clone(),
+            root,
+            process: None,
+            baseline: None,
+        };
+        agent.start_again();
+        agent.baseline = Some(agent.snapshot());
+        agent
+    }
+
+    /// Starts it where none runs, and waits until it answers.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none(), "an agent runs already");
+        let program = Program::new(netd_path())
+            .arg("--root")
+            .arg(&self.root)
+            .arg("agent");
+        let mut process = program.inside(&self.host).start(&self.log_path());
+        eventually(DEADLINE, "the agent answers", || {
+            if let Some(code) = process.ended() {
+                panic!("the agent exited with {code} at its start:\n{}", self.log());
+            }
+            self.answers().then_some(())
+        });
+        self.process = Some(process);
+    }
+
+    fn answers(&self) -> bool {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = UnixStream::connect(self.root.join("run/netd.sock"))?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            stream
+                .write_all(b"GET /v1/info HTTP/1.1\r\nHost: netd\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// SIGTERM; it must exit with 0.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().expect("the agent runs");
+        process.signal(Signal::SIGTERM);
+        assert_eq!(process.wait(), 0, "the agent ends cleanly:\n{}", self.log());
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn host(&self) -> &NetNs {
+        &self.host
+    }
+
+    pub fn dir(&self) -> &TestDir {
+        &self.dir
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.root.join("agent.log")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// `netd --root … ARGS`, in the host's namespace, not yet run.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program {
+        let program = Program::new(netd_path()).arg("--root").arg(&self.root);
+        program.args(args).inside(&self.host)
+    }
+
+    /// Runs `netd LINE`: words without spaces in them.
+    #[track_caller]
+    pub fn netd(&self, line: &str) -> Output {
+        self.command(line.split_whitespace()).output()
+    }
+
+    /// `netd LINE --json`, which must succeed.
+    #[track_caller]
+    pub fn json(&self, line: &str) -> Value {
+        self.netd(&format!("{line} --json")).json()
+    }
+
+    /// `netd inspect` and `netd network inspect` print JSON as they are.
+    #[track_caller]
+    pub fn inspect(&self, line: &str) -> Value {
+        self.netd(line).json()
+    }
+
+    /// A network of this name and subnet, with further options.
+    #[track_caller]
+    pub fn network(&self, name: &str, subnet: &str, options: &str) -> String {
+        self.netd(&format!(
+            "network create --subnet {subnet} {options} {name}"
+        ))
+        .ok()
+    }
+
+    /// `netd run -d --name NAME OPTIONS -- sleep infinity`: a container whose
+    /// traffic the test makes itself.
+    #[track_caller]
+    pub fn container(&self, name: &str, options: &str) -> Container {
+        let line = format!("run -d --name {name} {options} -- sleep infinity");
+        let id = self.netd(&line).ok();
+        Container::inspect(self, name, &id)
+    }
+
+    /// Packets that any program has dropped for this reason.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.counted(|row| text(row, "/Outcome") == reason && row["Drop"] == true)
+    }
+
+    fn counted(&self, wanted: impl Fn(&Value) -> bool) -> u64 {
+        let stats = self.json("stats");
+        rows(&stats)
+            .iter()
+            .filter(|row| wanted(row))
+            .map(|row| number(row, "/Packets"))
+            .sum()
+    }
+
+    /// Waits until `reason` has counted more than `before` packets.
+    #[track_caller]
+    pub fn expect_dropped(&self, reason: &str, before: u64) {
+        let what = format!("a packet is counted as `{reason}` (before: {before})");
+        eventually(DEADLINE, &what, || {
+            (self.dropped(reason) > before).then_some(())
+        });
+    }
+
+    #[track_caller]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(self)
+    }
+
+    /// All is as it was before the first container and network.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        let baseline = self.baseline.as_ref().expect("taken at the start");
+        self.snapshot().assert_same(baseline);
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        eprintln!("--- agent's log\n{}", self.log());
+        let own = format!("{} --root {}", netd_path().display(), self.root.display());
+        let asked: Vec<_> = ["ps -a", "port ls", "ipam", "flows", "stats"]
+            .map(|command| format!("{own} {command}"))
+            .into_iter()
+            .filter(|_| self.process.is_some())
+            .chain(["bpftool net", "bpftool prog", "bridge link", "ss -anp"].map(str::to_owned))
+            .collect();
+        let asked: Vec<_> = asked.iter().map(String::as_str).collect();
+        dump(&self.host, &asked);
+        for pin in crate::snapshot::map_pins(&self.root) {
+            dump(
+                &self.host,
+                &[&format!("bpftool map dump pinned {}", pin.display())],
+            );
+        }
+    }
+}
+
+/// Prints what these command lines say. Never panics itself: it runs while a
+/// failed test unwinds, so on threads of its own.
+pub(crate) fn dump(ns: &NetNs, lines: &[&str]) {
+    for line in lines {
+        let mut words = line.split_whitespace();
+        let Some(program) = words.next() else {
+            continue;
+        };
+        let words: Vec<_> = words.collect();
+        let print = || {
+            let output = ns.command(program).args(&words).output();
+            eprintln!(
+                "--- {}: {line}\n{}{}",
+                ns.name(),
+                output.stdout,
+                output.stderr
+            );
+        };
+        let _ = thread::scope(|scope| scope.spawn(print).join());
+    }
+}

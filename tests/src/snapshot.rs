@@ -1,0 +1,209 @@
+//! Everything of netd's that can be seen, as text to compare: the kernel's
+//! side (links, addresses, routes, mounts, pins, map entries, processes) and
+//! the agent's (networks, containers, ports, leases).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    mem::{offset_of, size_of_val},
+    path::{Path, PathBuf},
+};
+
+use netd_common::abi::{Config, Endpoint, names};
+use serde_json::Value;
+
+use crate::{
+    Agent,
+    dir::mounts_below,
+    json::{mask, rows, text},
+};
+
+/// Text by section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<String, String>);
+
+impl Snapshot {
+    #[track_caller]
+    pub(crate) fn take(agent: &Agent) -> Self {
+        let mut sections = BTreeMap::new();
+        let mut put = |name: &str, text: String| {
+            sections.insert(name.to_owned(), text);
+        };
+        let host = agent.host();
+        // Timers of bridges run on.
+        put(
+            "links",
+            read_json(host.ip("-d -j link"), &|key| key.ends_with("_timer")),
+        );
+        put("addresses", read_json(host.ip("-j addr"), &|_| false));
+        put("routes", host.ip("route show table all"));
+        put("rules", host.ip("rule"));
+        put("mounts", paths(&mounts_below(agent.dir().path())));
+        put("files", paths(&files_below(&agent.root().join("run"))));
+        put("pins", paths(&files_below(&agent.root().join("bpf"))));
+        put("processes", processes(agent));
+        for pin in map_pins(agent.root()) {
+            let name = pin
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            put(&format!("map {name}"), entries(agent, &name, &pin));
+        }
+        for (name, value) in state(agent) {
+            put(&name, value);
+        }
+        Self(sections)
+    }
+
+    /// The section of a map, or another.
+    pub fn section(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// Panics with the lines that differ.
+    #[track_caller]
+    pub fn assert_same(&self, before: &Self) {
+        let names: BTreeSet<_> = before.0.keys().chain(self.0.keys()).collect();
+        let mut differences = String::new();
+        for name in names {
+            let (old, new) = (before.section(name), self.section(name));
+            if old != new {
+                differences += &format!("\n== {name}\n{}", difference(old, new));
+            }
+        }
+        assert!(differences.is_empty(), "not as it was before:{differences}");
+    }
+}
+
+fn difference(old: &str, new: &str) -> String {
+    let (before, after): (BTreeSet<_>, BTreeSet<_>) =
+        (old.lines().collect(), new.lines().collect());
+    let gone = before.difference(&after).map(|line| format!("- {line}\n"));
+    let come = after.difference(&before).map(|line| format!("+ {line}\n"));
+    gone.chain(come).collect()
+}
+
+fn read_json(text: String, volatile: &dyn Fn(&str) -> bool) -> String {
+    let mut value: Value = serde_json::from_str(&text).expect("a program prints JSON");
+    mask(&mut value, volatile);
+    format!("{value:#}")
+}
+
+fn paths(paths: &[PathBuf]) -> String {
+    let mut lines: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+/// Every file and folder below; none where there is no folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .flat_map(|entry| {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let inner = if is_folder {
+                files_below(&entry.path())
+            } else {
+                Vec::new()
+            };
+            [entry.path()].into_iter().chain(inner)
+        })
+        .collect()
+}
+
+/// The pinned maps.
+pub(crate) fn map_pins(root: &Path) -> Vec<PathBuf> {
+    let is_map = |path: &PathBuf| names::MAPS.iter().any(|name| path.ends_with(name));
+    files_below(&root.join("bpf"))
+        .into_iter()
+        .filter(is_map)
+        .collect()
+}
+
+/// Programs in the test's namespaces, by name.
+fn processes(agent: &Agent) -> String {
+    let names = agent.dir().processes().into_iter().filter_map(|pid| {
+        Some(
+            fs::read_to_string(format!("/proc/{pid}/comm"))
+                .ok()?
+                .trim()
+                .to_owned(),
+        )
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names.join("\n")
+}
+
+/// A map's entries, one a line, without what changes by itself.
+fn entries(agent: &Agent, map: &str, pin: &Path) -> String {
+    if map == names::STATS {
+        return String::new();
+    }
+    let dump = agent
+        .host()
+        .exec(&format!("bpftool -j map dump pinned {}", pin.display()));
+    let dump: Value = serde_json::from_str(&dump).expect("bpftool prints JSON");
+    let volatile = match map {
+        names::ENDPOINTS => offset_of!(Endpoint, last_seen)..size_of::<Endpoint>(),
+        names::CONFIG => {
+            let start = offset_of!(Config, route_generation);
+            start..start + size_of_val(&Config::default().route_generation)
+        }
+        // Only that there is a flow: its counters and times go on.
+        names::FLOWS | names::EMBRYONIC => 0..usize::MAX,
+        _ => 0..0,
+    };
+    let lines = rows(&dump).iter().map(|entry| {
+        let value = bytes(&entry["value"]).into_iter().enumerate();
+        let value: String = value
+            .filter(|(i, _)| !volatile.contains(i))
+            .map(|(_, byte)| byte)
+            .collect();
+        format!("{} = {value}", bytes(&entry["key"]).concat())
+    });
+    let mut lines: Vec<_> = lines.collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+/// bpftool's `["0x0a", …]` as hex digits; anything else as it stands.
+fn bytes(value: &Value) -> Vec<String> {
+    let Some(bytes) = value.as_array() else {
+        return vec![value.to_string()];
+    };
+    let digits = |byte: &Value| {
+        byte.as_str()
+            .map(|byte| byte.trim_start_matches("0x").to_owned())
+    };
+    bytes
+        .iter()
+        .map(|byte| digits(byte).unwrap_or_else(|| byte.to_string()))
+        .collect()
+}
+
+/// What the agent has stored, as it tells it.
+fn state(agent: &Agent) -> Vec<(String, String)> {
+    let mut sections = Vec::new();
+    for (list, inspect) in [("network ls", "network inspect"), ("ps -a", "inspect")] {
+        let listed = agent.json(list);
+        for row in rows(&listed) {
+            let line = format!("{inspect} {}", text(row, "/Name"));
+            sections.push((line.clone(), format!("{:#}", agent.inspect(&line))));
+        }
+        sections.push((list.to_owned(), format!("{listed:#}")));
+    }
+    for list in ["port ls", "ipam"] {
+        let mut listed = agent.json(list);
+        mask(&mut listed, &|key| key == "LastSeen");
+        sections.push((list.to_owned(), format!("{listed:#}")));
+    }
+    sections
+}

@@ -1,0 +1,142 @@
+//! A host with an uplink, and the world behind it.
+//!
+//! ```text
+//! host: up0 192.0.2.1/24 ── eth0 192.0.2.2/24 :outside
+//! ```
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use serde_json::Value;
+
+use crate::{Agent, Container, NetNs, Output, Program, TestDir, agent, program::netd_path};
+
+/// Whether links finish checksums themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// As veth comes: checksums stay partial all the way.
+    Default,
+    /// `ethtool -K LINK tx off` on every hop: checksums are complete.
+    TxOff,
+}
+
+/// The namespaces of one test. On failure it prints their links and routes.
+#[derive(Debug)]
+pub struct Topology {
+    /// Where the agent runs.
+    pub host: NetNs,
+    /// Behind the host's uplink `up0`, by its `eth0`.
+    pub outside: NetNs,
+    others: Vec<NetNs>,
+    dir: Arc<TestDir>,
+}
+
+/// The host's address on its uplink.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The outside's address.
+pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The host's address on its second uplink, once there is one.
+pub const HOST2: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+impl Topology {
+    #[expect(clippy::new_without_default, reason = "it makes namespaces")]
+    pub fn new() -> Self {
+        Self::at("192.0.2.1/24", "192.0.2.2/24")
+    }
+
+    /// With other addresses on the uplink (`A.B.C.D/PREFIX`).
+    pub fn at(host_address: &str, outside_address: &str) -> Self {
+        let dir = Arc::new(TestDir::new());
+        let host = NetNs::new(&dir, "host");
+        let outside = NetNs::new(&dir, "outside");
+        host.veth("up0", &outside, "eth0");
+        host.ip(&format!("addr add {host_address} dev up0"));
+        outside.ip(&format!("addr add {outside_address} dev eth0"));
+        let (gateway, _) = outside_address.split_once('/').expect("address and prefix");
+        host.ip(&format!("route add default via {gateway}"));
+        Self {
+            host,
+            outside,
+            others: Vec::new(),
+            dir,
+        }
+    }
+
+    /// A second outside namespace behind `up1`: 198.51.100.1 and .2.
+    pub fn second_uplink(&mut self) -> NetNs {
+        let second = NetNs::new(&self.dir, "outside2");
+        self.host.veth("up1", &second, "eth0");
+        self.host.ip("addr add 198.51.100.1/24 dev up1");
+        second.ip("addr add 198.51.100.2/24 dev eth0");
+        self.others.push(second.clone());
+        second
+    }
+
+    pub fn dir(&self) -> &Arc<TestDir> {
+        &self.dir
+    }
+
+    /// An agent with its defaults, running.
+    pub fn agent(&self) -> Agent {
+        self.agent_with(&Value::Null)
+    }
+
+    /// An agent with this `netd.json`, running.
+    pub fn agent_with(&self, config: &Value) -> Agent {
+        Agent::start(&self.dir, &self.host, config)
+    }
+
+    /// What an agent says that refuses this `netd.json`.
+    pub fn agent_refused(&self, config: &Value) -> Output {
+        let root = agent::write_config(&self.dir, config);
+        Program::new(netd_path())
+            .arg("--root")
+            .arg(root)
+            .arg("agent")
+            .inside(&self.host)
+            .output()
+    }
+
+    /// Sets checksum offload on every link of the host and the outside, and
+    /// of these containers.
+    pub fn set_offload(&self, offload: Offload, containers: &[&Container]) {
+        if offload == Offload::Default {
+            return;
+        }
+        let own = [&self.host, &self.outside].into_iter().chain(&self.others);
+        for ns in own.chain(containers.iter().map(|container| &container.ns)) {
+            for link in links(ns) {
+                ns.exec(&format!("ethtool -K {link} tx off"));
+            }
+        }
+    }
+}
+
+/// All links but `lo`.
+pub fn links(ns: &NetNs) -> Vec<String> {
+    let list: Value = serde_json::from_str(&ns.ip("-j link")).expect("ip prints JSON");
+    let names = crate::json::rows(&list)
+        .iter()
+        .map(|link| crate::json::text(link, "/ifname"));
+    names
+        .filter(|name| *name != "lo")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A socket address of the host's, or of anyone.
+pub fn at(ip: Ipv4Addr, port: u16) -> SocketAddr {
+    SocketAddr::from((ip, port))
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for ns in [&self.host, &self.outside].into_iter().chain(&self.others) {
+                agent::dump(ns, &["ip addr", "ip route show table all", "ip neigh"]);
+            }
+        }
+    }
+}
