@@ -161,6 +161,12 @@ impl Agent {
         Container::inspect(self, name, &id)
     }
 
+    /// `netd exec NAME -- LINE`.
+    #[track_caller]
+    pub fn exec(&self, name: &str, line: &str) -> Output {
+        self.netd(&format!("exec {name} -- {line}"))
+    }
+
     /// Packets that any program has dropped for this reason.
     pub fn dropped(&self, reason: &str) -> u64 {
         self.counted(|row| text(row, "/Outcome") == reason && row["Drop"] == true)

@@ -18,14 +18,9 @@ const PER_SOCKET: u32 = 20;
 /// Payload `n`: its number, then bytes that follow from it; lengths differ,
 /// odd and even.
 fn payload(n: u32) -> Vec<u8> {
-    let length = 16 + (n as usize * 7) % 1100;
+    let length = 16 + n * 7 % 1100;
     let mut data = n.to_be_bytes().to_vec();
-    let noise = |i: usize| {
-        (i as u32)
-            .wrapping_mul(2_654_435_761)
-            .wrapping_add(n)
-            .to_be_bytes()[1]
-    };
+    let noise = |i: u32| i.wrapping_mul(2_654_435_761).wrapping_add(n).to_be_bytes()[1];
     data.extend((4..length).map(noise));
     data
 }

@@ -193,6 +193,11 @@ impl Output {
 
     /// It must have failed with this code and exactly this error, and have
     /// printed no data.
+    #[expect(
+        clippy::must_use_candidate,
+        clippy::return_self_not_must_use,
+        reason = "an assertion"
+    )]
     #[track_caller]
     pub fn fails(self, code: i32, error: &str) -> Self {
         assert_eq!(self.error(), error, "{self}");

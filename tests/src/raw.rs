@@ -1,4 +1,4 @@
-//! Whole Ethernet frames in and out of a link (AF_PACKET).
+//! Whole Ethernet frames in and out of a link (`AF_PACKET`).
 
 use std::{
     os::fd::{AsRawFd as _, OwnedFd},

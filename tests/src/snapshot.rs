@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     fs,
     mem::{offset_of, size_of_val},
     path::{Path, PathBuf},
@@ -33,9 +34,9 @@ impl Snapshot {
         // Timers of bridges run on.
         put(
             "links",
-            read_json(host.ip("-d -j link"), &|key| key.ends_with("_timer")),
+            read_json(&host.ip("-d -j link"), &|key| key.ends_with("_timer")),
         );
-        put("addresses", read_json(host.ip("-j addr"), &|_| false));
+        put("addresses", read_json(&host.ip("-j addr"), &|_| false));
         put("routes", host.ip("route show table all"));
         put("rules", host.ip("rule"));
         put("mounts", paths(&mounts_below(agent.dir().path())));
@@ -61,6 +62,16 @@ impl Snapshot {
         self.0.get(name).map_or("", String::as_str)
     }
 
+    /// Without what traffic makes by itself.
+    #[must_use]
+    pub fn without_flows(&self) -> Self {
+        let mut same = self.clone();
+        for map in [names::FLOWS, names::EMBRYONIC] {
+            same.0.remove(&format!("map {map}"));
+        }
+        same
+    }
+
     /// Panics with the lines that differ.
     #[track_caller]
     pub fn assert_same(&self, before: &Self) {
@@ -69,7 +80,7 @@ impl Snapshot {
         for name in names {
             let (old, new) = (before.section(name), self.section(name));
             if old != new {
-                differences += &format!("\n== {name}\n{}", difference(old, new));
+                let _ = write!(differences, "\n== {name}\n{}", difference(old, new));
             }
         }
         assert!(differences.is_empty(), "not as it was before:{differences}");
@@ -84,8 +95,8 @@ fn difference(old: &str, new: &str) -> String {
     gone.chain(come).collect()
 }
 
-fn read_json(text: String, volatile: &dyn Fn(&str) -> bool) -> String {
-    let mut value: Value = serde_json::from_str(&text).expect("a program prints JSON");
+fn read_json(text: &str, volatile: &dyn Fn(&str) -> bool) -> String {
+    let mut value: Value = serde_json::from_str(text).expect("a program prints JSON");
     mask(&mut value, volatile);
     format!("{value:#}")
 }

@@ -79,7 +79,8 @@ fn floods_arrive(offload: Offload) {
     let (by_tcp, by_udp) = std::thread::scope(|scope| {
         let tcp = scope.spawn(|| flood::tcp(&net.host, at(OUTSIDE, 7), 1000));
         let udp = scope.spawn(|| flood::udp(&net.host, at(OUTSIDE, 7), 10_000));
-        (tcp.join().unwrap(), udp.join().unwrap())
+        let end = |flood: std::thread::ScopedJoinHandle<_>| flood.join().expect("it passes");
+        (end(tcp), end(udp))
     });
     assert_eq!(flood::heard_all(&tcp, 1000), with_source(by_tcp));
     assert_eq!(flood::heard_all(&udp, 10_000), with_source(by_udp));
@@ -197,7 +198,7 @@ fn nothing_is_left_of_a_test() {
     });
     drop(net);
     assert!(!path.exists());
-    assert_eq!(mounts_below(&path), [PathBuf::new(); 0]);
+    assert!(mounts_below(&path).is_empty());
     assert!(proc.read_link().is_err(), "the daemon has ended");
 }
 
