@@ -214,7 +214,7 @@ impl Drop for Agent {
             .map(|command| format!("{own} {command}"))
             .into_iter()
             .filter(|_| self.process.is_some())
-            .chain(["bpftool net", "bpftool prog", "bridge link", "ss -anp"].map(str::to_owned))
+            .chain(["bpftool net", "bpftool prog", "bridge link", "ss -tuanp"].map(str::to_owned))
             .collect();
         let asked: Vec<_> = asked.iter().map(String::as_str).collect();
         dump(&self.host, &asked);

@@ -31,13 +31,12 @@ impl Snapshot {
             sections.insert(name.to_owned(), text);
         };
         let host = agent.host();
-        // Timers of bridges run on.
+        put("links", links(&host.ip("-d -j link")));
+        put("addresses", links(&host.ip("-j addr")));
         put(
-            "links",
-            read_json(&host.ip("-d -j link"), &|key| key.ends_with("_timer")),
+            "routes",
+            host.ip("route show table all").replace(" linkdown", ""),
         );
-        put("addresses", read_json(&host.ip("-j addr"), &|_| false));
-        put("routes", host.ip("route show table all"));
         put("rules", host.ip("rule"));
         put("mounts", paths(&mounts_below(agent.dir().path())));
         put("files", paths(&files_below(&agent.root().join("run"))));
@@ -95,10 +94,42 @@ fn difference(old: &str, new: &str) -> String {
     gone.chain(come).collect()
 }
 
-fn read_json(text: &str, volatile: &dyn Fn(&str) -> bool) -> String {
-    let mut value: Value = serde_json::from_str(text).expect("a program prints JSON");
-    mask(&mut value, volatile);
-    format!("{value:#}")
+/// What `ip -j` shows of links, one member a line, without what follows from
+/// carrier: the kernel tells that later, in its own time.
+fn links(shown: &str) -> String {
+    let mut shown: Value = serde_json::from_str(shown).expect("ip prints JSON");
+    mask(&mut shown, &|key| {
+        key.ends_with("_timer")
+            || key.starts_with("topology_change")
+            || ["operstate", "state", "valid_life_time"].contains(&key)
+    });
+    let mut lines = String::new();
+    for link in rows(&shown) {
+        flatten(text(link, "/ifname"), link, &mut lines);
+    }
+    lines
+}
+
+/// `path/to/member = value`, so that a line says whose it is.
+fn flatten(path: &str, value: &Value, lines: &mut String) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                flatten(&format!("{path}/{key}"), member, lines);
+            }
+        }
+        Value::Array(items) => {
+            for item in items
+                .iter()
+                .filter(|item| **item != "LOWER_UP" && **item != "NO-CARRIER")
+            {
+                flatten(&format!("{path}[]"), item, lines);
+            }
+        }
+        scalar => {
+            let _ = writeln!(lines, "{path} = {scalar}");
+        }
+    }
 }
 
 fn paths(paths: &[PathBuf]) -> String {
@@ -200,6 +231,14 @@ fn bytes(value: &Value) -> Vec<String> {
         .collect()
 }
 
+fn lines_of(list: &Value) -> String {
+    let mut lines = String::new();
+    for (n, item) in rows(list).iter().enumerate() {
+        flatten(&n.to_string(), item, &mut lines);
+    }
+    lines
+}
+
 /// What the agent has stored, as it tells it.
 fn state(agent: &Agent) -> Vec<(String, String)> {
     let mut sections = Vec::new();
@@ -207,14 +246,14 @@ fn state(agent: &Agent) -> Vec<(String, String)> {
         let listed = agent.json(list);
         for row in rows(&listed) {
             let line = format!("{inspect} {}", text(row, "/Name"));
-            sections.push((line.clone(), format!("{:#}", agent.inspect(&line))));
+            sections.push((line.clone(), lines_of(&agent.inspect(&line))));
         }
-        sections.push((list.to_owned(), format!("{listed:#}")));
+        sections.push((list.to_owned(), lines_of(&listed)));
     }
     for list in ["port ls", "ipam"] {
         let mut listed = agent.json(list);
         mask(&mut listed, &|key| key == "LastSeen");
-        sections.push((list.to_owned(), format!("{listed:#}")));
+        sections.push((list.to_owned(), lines_of(&listed)));
     }
     sections
 }

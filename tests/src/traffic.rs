@@ -18,6 +18,8 @@ use crate::{DEADLINE, NetNs};
 
 /// Room for a burst of datagrams that nobody has read yet.
 const BURST: usize = 64 << 20;
+/// How often an idle UDP server looks whether it shall end.
+const LOOK_UP: Duration = Duration::from_millis(50);
 const SMALL_STACK: usize = 128 << 10;
 
 /// What one peer has sent: over one connection, or in one datagram.
@@ -33,7 +35,7 @@ pub struct Echo {
     pub addr: SocketAddr,
     heard: Arc<Mutex<Vec<Heard>>>,
     stop: Arc<AtomicBool>,
-    socket: RawFd,
+    listener: Option<RawFd>,
     server: Option<JoinHandle<()>>,
 }
 
@@ -45,7 +47,7 @@ impl NetNs {
         let at = listener
             .local_addr()
             .expect("a bound socket has an address");
-        Echo::start(at, listener.as_raw_fd(), move |heard, stop| {
+        Echo::start(at, Some(listener.as_raw_fd()), move |heard, stop| {
             serve_tcp(&listener, heard, stop);
         })
     }
@@ -55,8 +57,11 @@ impl NetNs {
         let socket = self.run(|| UdpSocket::bind(addr));
         let socket = socket.unwrap_or_else(|e| panic!("bind {addr}: {e}"));
         setsockopt(&socket, RcvBufForce, &BURST).expect("take a large buffer");
+        socket
+            .set_read_timeout(Some(LOOK_UP))
+            .expect("set a deadline");
         let at = socket.local_addr().expect("a bound socket has an address");
-        Echo::start(at, socket.as_raw_fd(), move |heard, stop| {
+        Echo::start(at, None, move |heard, stop| {
             serve_udp(&socket, heard, stop);
         })
     }
@@ -118,7 +123,7 @@ pub fn exchange(stream: &mut TcpStream, data: &[u8]) {
 impl Echo {
     fn start(
         addr: SocketAddr,
-        socket: RawFd,
+        listener: Option<RawFd>,
         serve: impl FnOnce(&Arc<Mutex<Vec<Heard>>>, &AtomicBool) + Send + 'static,
     ) -> Self {
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -131,7 +136,7 @@ impl Echo {
             addr,
             heard,
             stop,
-            socket,
+            listener,
             server: Some(server),
         }
     }
@@ -153,9 +158,10 @@ impl Echo {
 impl Drop for Echo {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // Wakes a thread in accept or recv, though a UDP socket answers with
-        // ENOTCONN. The thread owns the socket until it is joined.
-        let _ = shutdown(self.socket, Shutdown::Both);
+        // Wakes a thread in accept, which owns the socket until it is joined.
+        if let Some(listener) = self.listener {
+            let _ = shutdown(listener, Shutdown::Both);
+        }
         if let Some(server) = self.server.take() {
             let _ = server.join();
         }
@@ -199,20 +205,14 @@ fn serve_tcp(listener: &TcpListener, heard: &Arc<Mutex<Vec<Heard>>>, stop: &Atom
 
 fn serve_udp(socket: &UdpSocket, heard: &Arc<Mutex<Vec<Heard>>>, stop: &AtomicBool) {
     let mut buffer = [0; 2048];
-    loop {
-        let received = socket.recv_from(&mut buffer);
-        if stop.load(Ordering::Acquire) {
-            return;
-        }
-        // An ICMP error about an earlier reply is no reason to end.
-        let Ok((length, peer)) = received else {
+    while !stop.load(Ordering::Acquire) {
+        // A deadline, or an ICMP error about an earlier reply: neither ends it.
+        let Ok((length, peer)) = socket.recv_from(&mut buffer) else {
             continue;
         };
         let data = buffer[..length].to_vec();
-        let _ = socket.send_to(&data, peer);
-        heard
-            .lock()
-            .expect("no server thread panics")
-            .push(Heard { peer, data });
+        let mut heard = heard.lock().expect("no server thread panics");
+        heard.push(Heard { peer, data });
+        let _ = socket.send_to(&buffer[..length], peer);
     }
 }

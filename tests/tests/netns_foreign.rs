@@ -45,7 +45,7 @@ fn plant(net: &Topology) {
         host.exec(&format!("tc qdisc add dev {link} clsact"));
         for hook in ["ingress", "egress"] {
             host.exec(&format!(
-                "tc filter add dev {link} {hook} protocol ip prio 7 u32 match ip dst 10.9.9.9/32 action drop"
+                "tc filter add dev {link} {hook} protocol ip prio 7 u32 match ip dst 10.9.9.9/32 flowid 1:1"
             ));
         }
     }
