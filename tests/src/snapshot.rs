@@ -56,6 +56,18 @@ impl Snapshot {
         Self(sections)
     }
 
+    /// These sections alone.
+    #[must_use]
+    pub fn only(&self, sections: &[&str]) -> Self {
+        let wanted = |name: &&String| sections.contains(&name.as_str());
+        let names = self.0.keys().filter(wanted);
+        Self(
+            names
+                .map(|name| (name.clone(), self.0[name].clone()))
+                .collect(),
+        )
+    }
+
     /// The section of a map, or another.
     pub fn section(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
@@ -101,6 +113,8 @@ fn links(shown: &str) -> String {
     mask(&mut shown, &|key| {
         key.ends_with("_timer")
             || key.starts_with("topology_change")
+            // A bridge takes these from its ports, and keeps them.
+            || ["gso_", "gro_", "tso_"].iter().any(|kind| key.starts_with(kind))
             || ["operstate", "state", "valid_life_time"].contains(&key)
     });
     let mut lines = String::new();

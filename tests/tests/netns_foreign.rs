@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use netd_tests::{
-    NetNs, Topology, exchange,
+    DEADLINE, NetNs, Topology, eventually, exchange, flood,
     topology::{HOST, OUTSIDE, at},
 };
 
@@ -38,6 +38,11 @@ fn plant(net: &Topology) {
     for link in FOREIGN {
         host.ip(&format!("link set {link} up"));
     }
+    // Carrier and what follows from it come in their own time.
+    eventually(DEADLINE, "the bridge with a port has carrier", || {
+        let shown = host.ip("link show dev br-0123456789ab");
+        shown.contains("state UP").then_some(())
+    });
     host.ip("route add 10.201.0.0/16 via 192.0.2.2 metric 50");
     host.ip("rule add from 10.200.0.0/16 lookup 100 priority 1000");
     host.ip("route add default via 192.0.2.2 table 100");
@@ -136,6 +141,18 @@ fn assert_same(after: &str, before: &str) {
         .find(|(old, new)| old != new);
     assert_eq!(differs, None, "(before, after)");
     assert_eq!(before.len(), after.len());
+}
+
+#[test]
+fn without_netd_all_of_others_stays_the_same_too() {
+    let net = Topology::new();
+    plant(&net);
+    let before = others(&net.host);
+    let _outside = net.outside.echo_tcp("0.0.0.0:7");
+    flood::tcp(&net.host, at(OUTSIDE, 7), 100);
+    net.outside
+        .exec(&format!("busybox ping -c 5 -i 0.2 {HOST}"));
+    assert_same(&others(&net.host), &before);
 }
 
 #[test]
