@@ -7,9 +7,9 @@ pub mod link;
 pub mod network;
 pub mod port;
 
-pub use config::Config;
+pub use config::{Config, ConfigFile};
 pub use container::{Container, ContainerState, Endpoint, Mode, Process};
 pub use id::{Id, Name};
 pub use link::{IfName, Mac};
-pub use network::{Network, Pool};
-pub use port::{PortMapping, PortSpec, Protocol};
+pub use network::{Network, NetworkOptions, Pool};
+pub use port::{Expose, PortMapping, PortRequest, PortSpec, Protocol};
