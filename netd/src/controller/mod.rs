@@ -1,8 +1,42 @@
 //! State and request in, plan out. Pure: no clock, no kernel, no runtime; what
 //! it must know of the host comes in as [`Host`].
+//!
+//! | request | function |
+//! |---|---|
+//! | the agent's start | [`plan_default_network`], [`desired_ops`] |
+//! | `network …` | [`plan_network_create`], [`plan_network_remove`], [`plan_prune`] |
+//! | `network connect …` | [`plan_connect`], [`plan_disconnect`] |
+//! | `run`, `stop`, `rm` | [`plan_container_create`], [`plan_started`], [`plan_exited`], [`plan_container_remove`] |
+//! | `port …` | [`plan_publish`], [`plan_unpublish`] |
 
+mod attach;
+mod container;
+mod default_network;
+mod desired;
+mod endpoint;
+mod error;
+mod lookup;
+mod names;
+mod network;
 pub mod op;
+mod port;
 pub mod state;
+mod subnets;
 
+pub use attach::{plan_connect, plan_disconnect};
+pub use container::{
+    Force, plan_container_create, plan_container_remove, plan_exited, plan_started,
+};
+pub use default_network::plan_default_network;
+pub use desired::desired_ops;
+pub use error::{Error, Kind};
+pub use lookup::{find_container, find_network};
+pub use network::{plan_network_create, plan_network_remove, plan_prune};
 pub use op::{Action, Op, Plan, Step};
+pub use port::{plan_publish, plan_unpublish};
 pub use state::{Change, Host, HostRoute, State};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,12 @@ impl Id {
         &self.0
     }
 
+    /// The first four bytes, as a number: a source of chance that a plan can
+    /// repeat.
+    pub(crate) fn seed(&self) -> u32 {
+        u32::from_str_radix(&self.0[..8], 16).unwrap_or(0)
+    }
+
     /// The first 12 digits, as people read and type them.
     pub fn short(&self) -> &str {
         &self.0[..12]

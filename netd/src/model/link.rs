@@ -30,6 +30,12 @@ impl IfName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// `prefix` and the first digits of `id`; 15 bytes at most.
+    pub(crate) fn from_id(prefix: &str, id: &super::Id, digits: usize) -> Self {
+        debug_assert!(prefix.len() + digits <= 15);
+        Self(format!("{prefix}{}", &id.as_str()[..digits]))
+    }
 }
 
 impl TryFrom<String> for IfName {

@@ -83,11 +83,11 @@ pub enum OptionError {
     GatewayMode(String),
 }
 
-const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
-const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
-const ICC: &str = "com.docker.network.bridge.enable_icc";
-const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
-const MTU: &str = "com.docker.network.driver.mtu";
+pub(crate) const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+pub(crate) const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+pub(crate) const ICC: &str = "com.docker.network.bridge.enable_icc";
+pub(crate) const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+pub(crate) const MTU: &str = "com.docker.network.driver.mtu";
 const CONTAINER_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 

@@ -1,0 +1,27 @@
+//! What must exist, by the state: the agent's start makes it so.
+
+use super::{
+    Op, State,
+    endpoint::{lease_op, programs_op, veth_op},
+    network, port,
+};
+
+/// Everything of the networks, then of the containers that live, in order.
+///
+/// Sandboxes and what is in them are left out: they can't be made again under
+/// a process that runs in them.
+pub fn desired_ops(state: &State) -> Vec<Op> {
+    let mut ops: Vec<Op> = state.networks.values().flat_map(network::ops).collect();
+    // A container that has ended has no endpoints.
+    for endpoint in state.containers.values().flat_map(|c| &c.endpoints) {
+        if let Some(network) = state.networks.get(&endpoint.network) {
+            ops.extend([
+                veth_op(network, endpoint),
+                programs_op(endpoint),
+                lease_op(network, endpoint),
+            ]);
+            ops.extend(port::ops(endpoint));
+        }
+    }
+    ops
+}

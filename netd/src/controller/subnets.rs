@@ -1,0 +1,98 @@
+//! Which subnets are free: of other networks, and of the host.
+
+use ipnetwork::IpNetwork;
+
+use super::{Error, Host, HostRoute, Result, State};
+use crate::{
+    ipam::{choose_subnet, overlaps},
+    model::{Id, Network},
+};
+
+/// Routes this short lead to the outside (`0.0.0.0/0`, or `0.0.0.0/1` and
+/// `128.0.0.0/1` as VPNs write it): every subnet is within them.
+const DEFAULT_ROUTE_BITS: u8 = 1;
+
+/// A subnet of the default pools that nobody uses.
+pub(super) fn choose(
+    state: &State,
+    host: &Host,
+    size: Option<u8>,
+    except: Option<&Id>,
+) -> Result<IpNetwork> {
+    let networks = other_networks(state, except)
+        .flat_map(|network| network.pools.iter().map(|pool| pool.subnet));
+    let routes = host_routes(host).map(|route| route.destination);
+    let addresses = host.addresses.iter().map(|(_, address)| *address);
+    let used: Vec<IpNetwork> = networks.chain(routes).chain(addresses).collect();
+    choose_subnet(&host.config.default_address_pools, size, &used).ok_or(Error::PoolsExhausted)
+}
+
+/// Refuses a subnet that another network or the host uses. `what` names the
+/// setting, `except` a network that is about to be replaced.
+pub(super) fn check(
+    state: &State,
+    host: &Host,
+    what: &'static str,
+    subnet: IpNetwork,
+    except: Option<&Id>,
+) -> Result<()> {
+    let of_network = other_networks(state, except).find(|network| {
+        network
+            .pools
+            .iter()
+            .any(|pool| overlaps(pool.subnet, subnet))
+    });
+    if let Some(network) = of_network {
+        return Err(Error::PoolOverlap {
+            subnet,
+            network: network.name.clone(),
+        });
+    }
+    if let Some(route) = host_routes(host).find(|route| overlaps(route.destination, subnet)) {
+        return Err(Error::RouteOverlap {
+            what,
+            subnet,
+            route: route.to_string(),
+        });
+    }
+    match host
+        .addresses
+        .iter()
+        .find(|(_, address)| subnet.contains(address.ip()))
+    {
+        Some((link, address)) => Err(Error::AddressOverlap {
+            what,
+            subnet,
+            address: *address,
+            link: link.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn other_networks<'a>(
+    state: &'a State,
+    except: Option<&'a Id>,
+) -> impl Iterator<Item = &'a Network> {
+    state
+        .networks
+        .values()
+        .filter(move |network| Some(&network.id) != except)
+}
+
+fn host_routes(host: &Host) -> impl Iterator<Item = &HostRoute> {
+    host.routes
+        .iter()
+        .filter(|route| route.destination.prefix() > DEFAULT_ROUTE_BITS)
+}
+
+/// As `ip route` prints it.
+impl std::fmt::Display for HostRoute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        write!(f, " dev {}", self.link)
+    }
+}
