@@ -2,10 +2,8 @@
 //! knows the shape of requests and answers, and nothing of how they are met:
 //! the agent reads [`Request`]s from the other end of a [`Handle`].
 
-pub mod client;
-mod listener;
-pub mod server;
-pub mod service;
+pub mod inspect;
+pub mod rows;
 pub mod types;
 
 #[cfg(test)]
