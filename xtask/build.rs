@@ -4,8 +4,5 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!(
-        "cargo::rustc-env=XTASK_HOST={}",
-        env::var("TARGET").unwrap_or_default()
-    );
+    println!("cargo::rustc-env=XTASK_HOST={}", env::var("TARGET").unwrap_or_default());
 }

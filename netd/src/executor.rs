@@ -25,11 +25,7 @@ pub struct EffectError {
 
 impl EffectError {
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            error: error.into(),
-            hint: None,
-            refused_port: None,
-        }
+        Self { error: error.into(), hint: None, refused_port: None }
     }
 
     #[must_use]
@@ -146,10 +142,7 @@ async fn perform(effects: &mut impl Effects, action: Action, op: &Op) -> Result<
         Action::Apply => ("apply", effects.apply(op).await),
         Action::Revert => ("revert", effects.revert(op).await),
     };
-    result.map_err(|error| StepError {
-        step: format!("{verb} {}", Named(op)),
-        error,
-    })
+    result.map_err(|error| StepError { step: format!("{verb} {}", Named(op)), error })
 }
 
 /// An op as errors and logs name it.
@@ -167,20 +160,12 @@ impl fmt::Display for Named<'_> {
             Op::Interface { name, netns, .. } => {
                 write!(f, "interface `{name}` in {}", netns.display())
             }
-            Op::HostPort {
-                address,
-                port,
-                protocol,
-            } => write!(f, "host port {address}:{port} ({protocol:?})"),
-            Op::Port {
-                host_address,
-                host_port,
-                protocol,
-                ..
-            } => write!(
-                f,
-                "published port {host_address}:{host_port} ({protocol:?})"
-            ),
+            Op::HostPort { address, port, protocol } => {
+                write!(f, "host port {address}:{port} ({protocol:?})")
+            }
+            Op::Port { host_address, host_port, protocol, .. } => {
+                write!(f, "published port {host_address}:{host_port} ({protocol:?})")
+            }
             Op::RunDir { path } => write!(f, "run directory {}", path.display()),
         }
     }
@@ -208,48 +193,34 @@ mod tests {
         fn call(&mut self) -> Result<(), EffectError> {
             let call = self.calls;
             self.calls += 1;
-            let failed = self
-                .fails_at
-                .is_some_and(|at| call == at || (self.undo_fails && call > at));
-            if failed {
-                Err(EffectError::new(format!("call {call} fails")))
-            } else {
-                Ok(())
-            }
+            let failed =
+                self.fails_at.is_some_and(|at| call == at || (self.undo_fails && call > at));
+            if failed { Err(EffectError::new(format!("call {call} fails"))) } else { Ok(()) }
         }
     }
 
     impl Effects for Fake {
         async fn apply(&mut self, op: &Op) -> Result<(), EffectError> {
             self.call()?;
-            let Op::RunDir { path } = op else {
-                unreachable!()
-            };
+            let Op::RunDir { path } = op else { unreachable!() };
             self.there.insert(path.clone());
             Ok(())
         }
 
         async fn revert(&mut self, op: &Op) -> Result<(), EffectError> {
             self.call()?;
-            let Op::RunDir { path } = op else {
-                unreachable!()
-            };
+            let Op::RunDir { path } = op else { unreachable!() };
             self.there.remove(path);
             Ok(())
         }
     }
 
     fn wait<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap()
-            .block_on(future)
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
     }
 
     fn dir(n: usize) -> Op {
-        Op::RunDir {
-            path: format!("/{n}").into(),
-        }
+        Op::RunDir { path: format!("/{n}").into() }
     }
 
     /// A plan that changes something in each step: it creates what is not
@@ -307,18 +278,11 @@ mod tests {
     #[test]
     fn every_undo_error_is_reported_and_the_steps_are_named() {
         let plan = plan(&BTreeSet::new(), &[1, 2, 3]);
-        let mut fake = Fake {
-            fails_at: Some(2),
-            undo_fails: true,
-            ..Fake::default()
-        };
+        let mut fake = Fake { fails_at: Some(2), undo_fails: true, ..Fake::default() };
         let error = wait(run(&mut fake, &plan)).unwrap_err();
         assert_eq!(error.failed.step, "apply run directory /3");
         let undone: Vec<_> = error.undo.iter().map(|e| e.step.as_str()).collect();
-        assert_eq!(
-            undone,
-            ["revert run directory /2", "revert run directory /1"]
-        );
+        assert_eq!(undone, ["revert run directory /2", "revert run directory /1"]);
         assert_eq!(
             error.to_string(),
             "call 2 fails; undo: failed to revert run directory /2: call 3 fails; \

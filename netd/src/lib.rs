@@ -3,15 +3,18 @@
 //! `model` and `controller` are pure: they know no runtime, no kernel and no
 //! map. `executor` runs what the controller planned through `kernel` and
 //! `datapath`. `agent` owns the state; `api` is how others reach it; `cli`
-//! sees only `api`, `model`, `paths`, `runtime` and `doctor`.
+//! sees only `api`, `model`, `runtime` and `doctor`.
 
 pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod datapath;
 pub mod doctor;
+pub mod executor;
 pub mod ipam;
 pub mod kernel;
 pub mod model;
 pub mod paths;
 pub mod runtime;
+pub mod store;

@@ -76,12 +76,8 @@ impl Paths {
     /// Creates the directories of the state and of the run files, each for
     /// root alone. The pins' directory is the datapath's: it needs bpffs.
     pub fn ensure(&self) -> Result<(), PathError> {
-        for path in [
-            self.state.clone(),
-            self.run.clone(),
-            self.netns_dir(),
-            self.containers_dir(),
-        ] {
+        for path in [self.state.clone(), self.run.clone(), self.netns_dir(), self.containers_dir()]
+        {
             create_private(&path)?;
         }
         Ok(())
@@ -95,10 +91,7 @@ pub fn create_private(path: &Path) -> Result<(), PathError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| PathError {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|source| PathError { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

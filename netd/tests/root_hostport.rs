@@ -18,11 +18,7 @@ fn a_reserved_port_is_nobody_elses_until_it_is_released() {
         ip("link set lo up");
         let mut ports = HostPorts::default();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let at = HostPort {
-                address: Ipv4Addr::UNSPECIFIED.into(),
-                port: 8080,
-                protocol,
-            };
+            let at = HostPort { address: Ipv4Addr::UNSPECIFIED.into(), port: 8080, protocol };
             ports.reserve(at).unwrap();
             ports.reserve(at).unwrap();
             let bind = || match protocol {
@@ -47,13 +43,7 @@ fn nothing_connects_to_a_reserved_port_and_datagrams_to_it_vanish() {
         let mut ports = HostPorts::default();
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let address = Ipv4Addr::LOCALHOST.into();
-            ports
-                .reserve(HostPort {
-                    address,
-                    port: 8080,
-                    protocol,
-                })
-                .unwrap();
+            ports.reserve(HostPort { address, port: 8080, protocol }).unwrap();
         }
         let to = SocketAddr::from(([127, 0, 0, 1], 8080));
         assert!(TcpStream::connect(to).is_err());
@@ -77,21 +67,14 @@ fn the_owner_of_a_taken_port_is_named() {
         let udp = UdpSocket::bind("127.0.0.1:8080").unwrap();
         for (protocol, name) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
             let error = HostPorts::default()
-                .reserve(HostPort {
-                    address: Ipv4Addr::LOCALHOST.into(),
-                    port: 8080,
-                    protocol,
-                })
+                .reserve(HostPort { address: Ipv4Addr::LOCALHOST.into(), port: 8080, protocol })
                 .unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!("failed to bind host port 127.0.0.1:8080/{name}: address already in use")
             );
             let hint = error.hint().unwrap();
-            assert!(
-                hint.starts_with("by process `") && hint.ends_with(&own),
-                "{hint}"
-            );
+            assert!(hint.starts_with("by process `") && hint.ends_with(&own), "{hint}");
         }
         drop((tcp, udp));
     });

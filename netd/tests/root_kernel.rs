@@ -51,10 +51,7 @@ fn container(dir: &Path) -> Container {
             mtu: 1400,
             addresses: vec!["172.30.0.1/16".parse().unwrap()],
         },
-        sandbox: Op::Sandbox {
-            id: endpoint.clone(),
-            path: path.clone(),
-        },
+        sandbox: Op::Sandbox { id: endpoint.clone(), path: path.clone() },
         veth: Op::Veth {
             endpoint,
             host: host.clone(),
@@ -112,34 +109,25 @@ fn a_container_is_connected_reached_and_removed_without_a_trace() {
         assert!(host.up && host.is_own());
         assert_eq!(root::sysctl("ipv4/conf/br-a1a1a1a1a1a1/forwarding"), "1");
         assert_eq!(root::sysctl("ipv4/conf/all/forwarding"), "0");
-        assert_eq!(
-            root::sysctl(&format!("ipv6/conf/{}/disable_ipv6", it.host)),
-            "1"
-        );
+        assert_eq!(root::sysctl(&format!("ipv6/conf/{}/disable_ipv6", it.host)), "1");
 
         let sandbox = dir.join("sandbox");
-        let (addresses, route) = netns::run_in(&sandbox, || {
-            (ip("-brief address"), ip("route show default"))
-        })
-        .await
-        .unwrap();
+        let (addresses, route) =
+            netns::run_in(&sandbox, || (ip("-brief address"), ip("route show default")))
+                .await
+                .unwrap();
         assert!(addresses.contains("172.30.0.2/16"), "{addresses}");
         assert!(!addresses.contains("fe80"), "{addresses}");
         assert!(addresses.contains("127.0.0.1/8"), "{addresses}");
-        assert!(
-            route.starts_with("default via 172.30.0.1 dev eth0"),
-            "{route}"
-        );
+        assert!(route.starts_with("default via 172.30.0.1 dev eth0"), "{route}");
 
         // From the container to the host, over the wire.
         let listener = TcpListener::bind("172.30.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
-        netns::run_in(&sandbox, move || {
-            TcpStream::connect_timeout(&to, Duration::from_secs(5))
-        })
-        .await
-        .unwrap()
-        .unwrap();
+        netns::run_in(&sandbox, move || TcpStream::connect_timeout(&to, Duration::from_secs(5)))
+            .await
+            .unwrap()
+            .unwrap();
         drop(listener);
 
         // Again: nothing to do, nothing broken.
@@ -159,9 +147,7 @@ fn reverting_the_veth_alone_takes_the_containers_side_with_it() {
         let it = container(dir);
         executor::run(&mut kernel, &it.plan()).await.unwrap();
         kernel.revert(&it.veth).await.unwrap();
-        let left = netns::run_in(&dir.join("sandbox"), || ip("-brief link"))
-            .await
-            .unwrap();
+        let left = netns::run_in(&dir.join("sandbox"), || ip("-brief link")).await.unwrap();
         assert!(!left.contains("eth0"), "{left}");
         kernel.revert(&it.sandbox).await.unwrap();
     });
@@ -174,10 +160,7 @@ fn links_of_others_are_refused_by_name_and_left_alone() {
         let it = container(dir);
         ip("link add br-a1a1a1a1a1a1 type bridge");
         let error = kernel.apply(&it.bridge).await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "link `br-a1a1a1a1a1a1` already exists and is not netd's"
-        );
+        assert_eq!(error.to_string(), "link `br-a1a1a1a1a1a1` already exists and is not netd's");
         kernel.revert(&it.bridge).await.unwrap();
         assert!(link(&kernel.netlink, "br-a1a1a1a1a1a1").await.is_some());
         ip("link delete br-a1a1a1a1a1a1");
@@ -196,14 +179,9 @@ fn links_of_others_are_refused_by_name_and_left_alone() {
         ip(&format!("link delete {}", it.host));
 
         let sandbox = dir.join("sandbox");
-        netns::run_in(&sandbox, || ip("link add eth0 type bridge"))
-            .await
-            .unwrap();
+        netns::run_in(&sandbox, || ip("link add eth0 type bridge")).await.unwrap();
         let error = kernel.apply(&it.veth).await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "link `eth0` already exists and is not netd's"
-        );
+        assert_eq!(error.to_string(), "link `eth0` already exists and is not netd's");
         assert!(
             link(&kernel.netlink, it.host.as_str()).await.is_none(),
             "half of a pair is not left"
@@ -220,9 +198,7 @@ fn a_pair_for_another_runtime_stays_in_the_hosts_namespace() {
     in_netns(async |dir| {
         let mut kernel = KernelEffects::new().unwrap();
         let mut it = container(dir);
-        let Op::Veth { netns, .. } = &mut it.veth else {
-            unreachable!()
-        };
+        let Op::Veth { netns, .. } = &mut it.veth else { unreachable!() };
         *netns = None;
         kernel.apply(&it.bridge).await.unwrap();
         kernel.apply(&it.veth).await.unwrap();
@@ -246,17 +222,9 @@ fn what_a_killed_agent_left_half_made_is_finished_and_removed() {
         assert!(link(&kernel.netlink, "br-a1a1a1a1a1a1").await.is_none());
         ip(half);
         kernel.apply(&it.bridge).await.unwrap();
-        assert!(
-            link(&kernel.netlink, "br-a1a1a1a1a1a1")
-                .await
-                .unwrap()
-                .is_own()
-        );
+        assert!(link(&kernel.netlink, "br-a1a1a1a1a1a1").await.unwrap().is_own());
 
-        ip(&format!(
-            "link add {} address 02:6e:65:b2:b2:b2 type veth peer name eth0",
-            it.host
-        ));
+        ip(&format!("link add {} address 02:6e:65:b2:b2:b2 type veth peer name eth0", it.host));
         kernel.revert(&it.veth).await.unwrap();
         assert!(link(&kernel.netlink, it.host.as_str()).await.is_none());
         assert!(link(&kernel.netlink, "eth0").await.is_none());
@@ -278,10 +246,7 @@ fn a_plan_that_fails_in_the_middle_leaves_nothing() {
         });
         let error = executor::run(&mut kernel, &plan).await.unwrap_err();
         assert!(error.undo.is_empty(), "{error}");
-        assert_eq!(
-            error.refused_port(),
-            Some((Protocol::Tcp, held.local_addr().unwrap().port()))
-        );
+        assert_eq!(error.refused_port(), Some((Protocol::Tcp, held.local_addr().unwrap().port())));
         assert_eq!(names_of(&kernel.netlink).await, before);
         assert!(!dir.join("sandbox").exists());
     });
@@ -319,10 +284,7 @@ fn routes_addresses_and_the_default_mtu_are_seen() {
         ip("address add 192.0.2.10/24 dev up0");
         ip("route add default via 192.0.2.1 metric 7");
         ip("route add 198.51.100.0/24 via 192.0.2.2 table 77");
-        let (links, routes) = (
-            netlink.links().await.unwrap(),
-            netlink.routes().await.unwrap(),
-        );
+        let (links, routes) = (netlink.links().await.unwrap(), netlink.routes().await.unwrap());
         assert_eq!(default_mtu(&links, &routes), Some(1420));
         let up0 = links.iter().find(|link| link.name == "up0").unwrap();
         assert_eq!((up0.kind.as_str(), up0.hardware_type), ("veth", 1));
@@ -336,11 +298,7 @@ fn routes_addresses_and_the_default_mtu_are_seen() {
         assert_eq!(v4.len(), 2, "another table's are not listed: {v4:?}");
         let addresses = netlink.addresses().await.unwrap();
         let expected = "192.0.2.10/24".parse().unwrap();
-        assert!(
-            addresses
-                .iter()
-                .any(|a| a.link == up0.index && a.address == expected)
-        );
+        assert!(addresses.iter().any(|a| a.link == up0.index && a.address == expected));
         assert!(netlink.ifindex(&"nope".parse().unwrap()).await.is_err());
     });
 }
@@ -356,21 +314,11 @@ fn a_survey_tells_netds_own_from_the_hosts() {
         ip("link set up0 up");
         ip("address add 192.0.2.10/24 dev up0");
         let survey = Survey::take(&kernel.netlink).await.unwrap();
-        assert!(
-            survey
-                .names()
-                .iter()
-                .any(|name| name.as_str() == "br-a1a1a1a1a1a1")
-        );
+        assert!(survey.names().iter().any(|name| name.as_str() == "br-a1a1a1a1a1a1"));
         let v4 = |address: &&IpNetwork| address.is_ipv4();
         let addresses: Vec<_> = survey.addresses.iter().map(|(_, a)| a).filter(v4).collect();
         assert_eq!(addresses, [&"192.0.2.10/24".parse().unwrap()]);
-        let routes: Vec<_> = survey
-            .routes
-            .iter()
-            .map(|r| &r.destination)
-            .filter(v4)
-            .collect();
+        let routes: Vec<_> = survey.routes.iter().map(|r| &r.destination).filter(v4).collect();
         assert_eq!(routes, [&"192.0.2.0/24".parse().unwrap()]);
         assert_eq!(survey.default_mtu, 1500);
     });

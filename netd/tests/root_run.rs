@@ -76,12 +76,8 @@ impl Agent {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let started = Arc::new(Mutex::new(None));
         let (handle, mut requests) = Handle::channel(8);
-        let sandbox = Sandbox {
-            id: ID.into(),
-            name: "web".into(),
-            netns,
-            run_dir: run_dir.clone(),
-        };
+        let sandbox =
+            Sandbox { id: ID.into(), name: "web".into(), netns, run_dir: run_dir.clone() };
         let (log, seen) = (Arc::clone(&asked), Arc::clone(&started));
         runtime.spawn(async move {
             while let Some(request) = requests.recv().await {
@@ -119,14 +115,7 @@ impl Agent {
             Listener::bind(&Paths::new(Some(root.path())).socket).unwrap()
         };
         runtime.spawn(listener.serve(handle, std::future::pending()));
-        Self {
-            root,
-            run_dir,
-            asked,
-            started,
-            _runtime: runtime,
-            namespace,
-        }
+        Self { root, run_dir, asked, started, _runtime: runtime, namespace }
     }
 
     fn netd(&self, arguments: &[&str]) -> Command {
@@ -190,15 +179,9 @@ fn the_command_runs_in_the_namespace_with_our_directory_and_environment() {
     assert_eq!(text(&output.stderr), "");
     let inside = namespace(Path::new(&format!("/proc/{}/ns/net", agent.namespace.id())));
     assert_ne!(inside, namespace(Path::new("/proc/self/ns/net")));
-    assert_eq!(
-        text(&output.stdout),
-        format!("{inside}\n/usr\nblue\nLinux\n")
-    );
+    assert_eq!(text(&output.stdout), format!("{inside}\n/usr\nblue\nLinux\n"));
     assert_eq!(output.status.code(), Some(9));
-    assert_eq!(
-        agent.asked(),
-        [create(&["sh", "-c", script]), Asked::Started]
-    );
+    assert_eq!(agent.asked(), [create(&["sh", "-c", script]), Asked::Started]);
     let process = RunDir(&agent.run_dir).read_process().unwrap();
     let started = agent.started.lock().unwrap().clone().unwrap();
     assert_eq!((started.shim, started.pid), (process.shim, process.pid));
@@ -218,10 +201,7 @@ fn signals_reach_the_command_through_netd_once() {
     let agent = Agent::start(OnStarted::Accept);
     let script =
         "trap 'echo term' TERM; trap 'exit 4' INT; echo ready; while :; do sleep 0.05; done";
-    let mut child = agent
-        .netd(&["run", "--", "sh", "-c", script])
-        .spawn()
-        .unwrap();
+    let mut child = agent.netd(&["run", "--", "sh", "-c", script]).spawn().unwrap();
     let mut lines = {
         use std::io::BufRead as _;
         std::io::BufReader::new(child.stdout.take().unwrap()).lines()
@@ -256,10 +236,7 @@ fn a_command_that_the_agent_refuses_is_ended() {
     let output = agent.output(&["run", "-d", "--", "sleep", "300"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stderr), "error: not now\n");
-    assert_eq!(
-        agent.asked(),
-        [create(&["sleep", "300"]), Asked::Started, Asked::Remove]
-    );
+    assert_eq!(agent.asked(), [create(&["sleep", "300"]), Asked::Started, Asked::Remove]);
     let process = RunDir(&agent.run_dir).read_process().unwrap();
     assert!(!is_running(&process));
     assert!(!Path::new(&format!("/proc/{}", process.pid)).exists());
@@ -293,14 +270,8 @@ fn a_detached_command_runs_on_and_its_output_is_in_the_log() {
 #[test]
 fn exec_takes_netd_s_place_in_the_namespace() {
     let agent = Agent::start(OnStarted::Accept);
-    let output = agent.output(&[
-        "exec",
-        "web",
-        "--",
-        "sh",
-        "-c",
-        "readlink /proc/self/ns/net; exit 6",
-    ]);
+    let output =
+        agent.output(&["exec", "web", "--", "sh", "-c", "readlink /proc/self/ns/net; exit 6"]);
     let inside = PathBuf::from(format!("/proc/{}/ns/net", agent.namespace.id()));
     assert_eq!(
         text(&output.stdout),

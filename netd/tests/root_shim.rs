@@ -50,10 +50,7 @@ fn run(script: &[&str]) -> (Output, TempDir) {
 
 fn start(script: &[&str]) -> Shim {
     let dir = tempfile::tempdir().unwrap();
-    let child = command(dir.path(), "piped", script)
-        .process_group(0)
-        .spawn()
-        .unwrap();
+    let child = command(dir.path(), "piped", script).process_group(0).spawn().unwrap();
     let shim = Shim { dir, child };
     until(|| shim.process().is_some());
     shim
@@ -130,11 +127,8 @@ fn output_is_passed_through() {
 
 #[test]
 fn sigterm_is_passed_on_and_the_command_may_handle_it() {
-    let mut shim = start(&[
-        "sh",
-        "-c",
-        "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done",
-    ]);
+    let mut shim =
+        start(&["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"]);
     assert_eq!(shim.line(), "ready");
     kill(pid(shim.child.id()), Signal::SIGTERM).unwrap();
     assert_eq!(shim.child.wait().unwrap().code(), Some(7));

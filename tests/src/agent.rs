@@ -43,13 +43,8 @@ pub(crate) fn write_config(dir: &TestDir, config: &Value) -> PathBuf {
 impl Agent {
     pub(crate) fn start(dir: &Arc<TestDir>, host: &NetNs, config: &Value) -> Self {
         let root = write_config(dir, config);
-        let mut agent = Self {
-            host: host.clone(),
-            dir: dir.clone(),
-            root,
-            process: None,
-            baseline: None,
-        };
+        let mut agent =
+            Self { host: host.clone(), dir: dir.clone(), root, process: None, baseline: None };
         agent.start_again();
         agent.baseline = Some(agent.snapshot());
         agent
@@ -59,10 +54,7 @@ impl Agent {
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "an agent runs already");
-        let program = Program::new(netd_path())
-            .arg("--root")
-            .arg(&self.root)
-            .arg("agent");
+        let program = Program::new(netd_path()).arg("--root").arg(&self.root).arg("agent");
         let mut process = program.inside(&self.host).start(&self.log_path());
         eventually(DEADLINE, "the agent answers", || {
             if let Some(code) = process.ended() {
@@ -146,10 +138,7 @@ impl Agent {
     /// A network of this name and subnet, with further options.
     #[track_caller]
     pub fn network(&self, name: &str, subnet: &str, options: &str) -> String {
-        self.netd(&format!(
-            "network create --subnet {subnet} {options} {name}"
-        ))
-        .ok()
+        self.netd(&format!("network create --subnet {subnet} {options} {name}")).ok()
     }
 
     /// `netd run -d --name NAME OPTIONS -- sleep infinity`: a container whose
@@ -174,20 +163,14 @@ impl Agent {
 
     fn counted(&self, wanted: impl Fn(&Value) -> bool) -> u64 {
         let stats = self.json("stats");
-        rows(&stats)
-            .iter()
-            .filter(|row| wanted(row))
-            .map(|row| number(row, "/Packets"))
-            .sum()
+        rows(&stats).iter().filter(|row| wanted(row)).map(|row| number(row, "/Packets")).sum()
     }
 
     /// Waits until `reason` has counted more than `before` packets.
     #[track_caller]
     pub fn expect_dropped(&self, reason: &str, before: u64) {
         let what = format!("a packet is counted as `{reason}` (before: {before})");
-        eventually(DEADLINE, &what, || {
-            (self.dropped(reason) > before).then_some(())
-        });
+        eventually(DEADLINE, &what, || (self.dropped(reason) > before).then_some(()));
     }
 
     #[track_caller]
@@ -219,10 +202,7 @@ impl Drop for Agent {
         let asked: Vec<_> = asked.iter().map(String::as_str).collect();
         dump(&self.host, &asked);
         for pin in crate::snapshot::map_pins(&self.root) {
-            dump(
-                &self.host,
-                &[&format!("bpftool map dump pinned {}", pin.display())],
-            );
+            dump(&self.host, &[&format!("bpftool map dump pinned {}", pin.display())]);
         }
     }
 }
@@ -238,12 +218,7 @@ pub(crate) fn dump(ns: &NetNs, lines: &[&str]) {
         let words: Vec<_> = words.collect();
         let print = || {
             let output = ns.command(program).args(&words).output();
-            eprintln!(
-                "--- {}: {line}\n{}{}",
-                ns.name(),
-                output.stdout,
-                output.stderr
-            );
+            eprintln!("--- {}: {line}\n{}{}", ns.name(), output.stdout, output.stderr);
         };
         let _ = thread::scope(|scope| scope.spawn(print).join());
     }

@@ -28,9 +28,7 @@ impl Container {
         assert_eq!(text(shown, "/Id"), id, "`run -d` prints the id");
         let pid = u32::try_from(number(shown, "/State/Pid")).expect("a pid");
         assert_ne!(pid, 0, "a running container has a process: {shown:#}");
-        let networks = shown
-            .pointer("/NetworkSettings/Networks")
-            .and_then(Value::as_object);
+        let networks = shown.pointer("/NetworkSettings/Networks").and_then(Value::as_object);
         let endpoint = networks.and_then(|networks| networks.values().next());
         let field = |key: &str| endpoint.and_then(|e| e[key].as_str()).unwrap_or_default();
         Self {
@@ -49,13 +47,8 @@ impl Container {
     }
 
     pub fn mac_bytes(&self) -> [u8; 6] {
-        let bytes: Vec<_> = self
-            .mac
-            .split(':')
-            .filter_map(|byte| u8::from_str_radix(byte, 16).ok())
-            .collect();
-        bytes
-            .try_into()
-            .unwrap_or_else(|_| panic!("a MAC address, not `{}`", self.mac))
+        let bytes: Vec<_> =
+            self.mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+        bytes.try_into().unwrap_or_else(|_| panic!("a MAC address, not `{}`", self.mac))
     }
 }

@@ -98,9 +98,7 @@ fn processes_in(namespaces: &[String]) -> Vec<Pid> {
         .filter_map(|entry| {
             let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
             let namespace = namespace_of(&PathBuf::from(format!("/proc/{pid}/ns/net")))?;
-            namespaces
-                .contains(&namespace)
-                .then_some(Pid::from_raw(pid))
+            namespaces.contains(&namespace).then_some(Pid::from_raw(pid))
         })
         .collect()
 }
@@ -133,9 +131,7 @@ fn sweep() {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
         if let Some(pid) = pid
             && !Path::new("/proc").join(pid).exists()
         {

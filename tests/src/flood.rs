@@ -28,9 +28,7 @@ fn payload(n: u32) -> Vec<u8> {
 /// The number of a payload that is whole.
 #[track_caller]
 fn number(data: &[u8]) -> u32 {
-    let head = data
-        .first_chunk()
-        .expect("a payload begins with its number");
+    let head = data.first_chunk().expect("a payload begins with its number");
     let n = u32::from_be_bytes(*head);
     assert_eq!(data, payload(n), "payload {n} arrived as it was sent");
     n
@@ -41,16 +39,12 @@ fn number(data: &[u8]) -> u32 {
 pub fn tcp(client: &NetNs, to: SocketAddr, count: u32) -> Senders {
     let mut streams: Vec<_> = (0..count).map(|_| client.connect(to)).collect();
     for (stream, n) in streams.iter_mut().zip(0..) {
-        stream
-            .write_all(&payload(n))
-            .unwrap_or_else(|e| panic!("send on connection {n}: {e}"));
+        stream.write_all(&payload(n)).unwrap_or_else(|e| panic!("send on connection {n}: {e}"));
     }
     let mut senders = Senders::new();
     for (stream, n) in streams.iter_mut().zip(0..) {
         let mut back = vec![0; payload(n).len()];
-        stream
-            .read_exact(&mut back)
-            .unwrap_or_else(|e| panic!("echo of connection {n}: {e}"));
+        stream.read_exact(&mut back).unwrap_or_else(|e| panic!("echo of connection {n}: {e}"));
         assert_eq!(number(&back), n, "a connection gets its own echo");
         senders.insert(n, stream.local_addr().expect("a socket has an address"));
     }
@@ -64,9 +58,7 @@ pub fn udp(client: &NetNs, to: SocketAddr, count: u32) -> Senders {
     for round in 0..PER_SOCKET {
         for (socket, s) in sockets.iter().zip(0..) {
             let n = s * PER_SOCKET + round;
-            socket
-                .send(&payload(n))
-                .unwrap_or_else(|e| panic!("send datagram {n}: {e}"));
+            socket.send(&payload(n)).unwrap_or_else(|e| panic!("send datagram {n}: {e}"));
         }
     }
     let mut senders = Senders::new();
@@ -95,14 +87,7 @@ pub fn udp(client: &NetNs, to: SocketAddr, count: u32) -> Senders {
 pub fn heard_all(server: &Echo, count: u32) -> Senders {
     let heard = server.heard();
     let senders: Senders = heard.iter().map(|h| (number(&h.data), h.peer)).collect();
-    assert_eq!(
-        heard.len(),
-        count as usize,
-        "the server hears each payload once"
-    );
-    assert!(
-        senders.keys().copied().eq(0..count),
-        "the server hears every number"
-    );
+    assert_eq!(heard.len(), count as usize, "the server hears each payload once");
+    assert!(senders.keys().copied().eq(0..count), "the server hears every number");
     senders
 }

@@ -5,10 +5,7 @@
 //! Knows netd by its interfaces alone: the command line, the JSON, the files
 //! under `--root`, and the names of maps. A fixture that can't be set up
 //! panics: the test then fails and says why.
-#![allow(
-    clippy::missing_panics_doc,
-    reason = "fixtures report to the test by panicking"
-)]
+#![allow(clippy::missing_panics_doc, reason = "fixtures report to the test by panicking")]
 
 use std::{
     thread,

@@ -63,12 +63,7 @@ impl NetNs {
     fn open(name: &str, path: &Path, dir: Option<Arc<TestDir>>) -> Self {
         let file = File::open(path)
             .unwrap_or_else(|e| panic!("open the namespace {}: {e}", path.display()));
-        Self(Arc::new(Inner {
-            name: name.to_owned(),
-            path: path.to_owned(),
-            file,
-            _dir: dir,
-        }))
+        Self(Arc::new(Inner { name: name.to_owned(), path: path.to_owned(), file, _dir: dir }))
     }
 
     pub fn name(&self) -> &str {
@@ -115,9 +110,7 @@ impl NetNs {
     #[track_caller]
     pub fn veth(&self, name: &str, peer_ns: &Self, peer: &str) {
         let path = peer_ns.path().display();
-        self.ip(&format!(
-            "link add {name} type veth peer name {peer} netns {path}"
-        ));
+        self.ip(&format!("link add {name} type veth peer name {peer} netns {path}"));
         self.ip(&format!("link set {name} up"));
         peer_ns.ip(&format!("link set {peer} up"));
     }
@@ -126,10 +119,7 @@ impl NetNs {
     pub fn sysctl(&self, key: &str) -> String {
         let path = Path::new("/proc/sys").join(key);
         let value = self.run(|| std::fs::read_to_string(&path));
-        value
-            .unwrap_or_else(|e| panic!("read {key}: {e}"))
-            .trim()
-            .to_owned()
+        value.unwrap_or_else(|e| panic!("read {key}: {e}")).trim().to_owned()
     }
 
     pub fn set_sysctl(&self, key: &str, value: &str) {
@@ -147,10 +137,7 @@ impl NetNs {
                     .expect("read the counters")
             })
         });
-        tables
-            .iter()
-            .map(|table| sum_counter(table, "InCsumErrors"))
-            .sum()
+        tables.iter().map(|table| sum_counter(table, "InCsumErrors")).sum()
     }
 
     /// Whether a program could take the port now.

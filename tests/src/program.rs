@@ -74,11 +74,7 @@ impl Program {
             .env("LC_ALL", "C")
             .env("COLUMNS", "100")
             .env_remove("NETD_ROOT");
-        Self {
-            command,
-            ns: None,
-            within: DEADLINE,
-        }
+        Self { command, ns: None, within: DEADLINE }
     }
 
     #[must_use]
@@ -159,10 +155,7 @@ impl Program {
         let same = file.try_clone().expect("share the log");
         self.command.stdout(file).stderr(same);
         let line = self.line();
-        Process {
-            child: self.spawn(),
-            line,
-        }
+        Process { child: self.spawn(), line }
     }
 }
 
@@ -193,11 +186,7 @@ impl Output {
 
     /// It must have failed with this code and exactly this error, and have
     /// printed no data.
-    #[expect(
-        clippy::must_use_candidate,
-        clippy::return_self_not_must_use,
-        reason = "an assertion"
-    )]
+    #[expect(clippy::must_use_candidate, clippy::return_self_not_must_use, reason = "an assertion")]
     #[track_caller]
     pub fn fails(self, code: i32, error: &str) -> Self {
         assert_eq!(self.error(), error, "{self}");
@@ -209,36 +198,22 @@ impl Output {
     /// What stands after `error: ` in stderr's first line.
     #[track_caller]
     pub fn error(&self) -> &str {
-        let line = self
-            .stderr
-            .lines()
-            .find_map(|line| line.strip_prefix("error: "));
+        let line = self.stderr.lines().find_map(|line| line.strip_prefix("error: "));
         line.unwrap_or_else(|| panic!("no error: {self}"))
     }
 
     /// What stands after `hint: `.
     #[track_caller]
     pub fn hint(&self) -> &str {
-        let line = self
-            .stderr
-            .lines()
-            .find_map(|line| line.strip_prefix("hint: "));
+        let line = self.stderr.lines().find_map(|line| line.strip_prefix("hint: "));
         line.unwrap_or_else(|| panic!("no hint: {self}"))
     }
 }
 
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            line,
-            code,
-            stdout,
-            stderr,
-        } = self;
-        write!(
-            f,
-            "`{line}` exited with {code}\n--- stdout\n{stdout}--- stderr\n{stderr}---"
-        )
+        let Self { line, code, stdout, stderr } = self;
+        write!(f, "`{line}` exited with {code}\n--- stdout\n{stdout}--- stderr\n{stderr}---")
     }
 }
 

@@ -41,22 +41,14 @@ impl RawSocket {
             SockProtocol::EthAll,
         )
         .expect("open a packet socket");
-        let links = getifaddrs()
-            .expect("list links")
-            .filter(|i| i.interface_name == link);
+        let links = getifaddrs().expect("list links").filter(|i| i.interface_name == link);
         let address = links
             .filter_map(|i| i.address)
             .find(|a| a.family() == Some(AddressFamily::Packet))
             .expect("every link has a link address");
         bind(socket.as_raw_fd(), &address).expect("bind the packet socket");
-        let mac = address
-            .as_link_addr()
-            .and_then(nix::sys::socket::LinkAddr::addr);
-        Self {
-            socket,
-            mac: mac.expect("an Ethernet address"),
-            ifindex,
-        }
+        let mac = address.as_link_addr().and_then(nix::sys::socket::LinkAddr::addr);
+        Self { socket, mac: mac.expect("an Ethernet address"), ifindex }
     }
 
     #[track_caller]
@@ -70,9 +62,7 @@ impl RawSocket {
         let start = Instant::now();
         let mut frame = vec![0; 1 << 16];
         while let Some(left) = within.checked_sub(start.elapsed()) {
-            let left = i64::try_from(left.as_micros())
-                .expect("a short wait")
-                .max(1);
+            let left = i64::try_from(left.as_micros()).expect("a short wait").max(1);
             setsockopt(&self.socket, ReceiveTimeout, &TimeVal::microseconds(left))
                 .expect("set a deadline");
             if let Ok(length) = recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty())

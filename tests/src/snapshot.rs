@@ -33,21 +33,14 @@ impl Snapshot {
         let host = agent.host();
         put("links", links(&host.ip("-d -j link")));
         put("addresses", links(&host.ip("-j addr")));
-        put(
-            "routes",
-            host.ip("route show table all").replace(" linkdown", ""),
-        );
+        put("routes", host.ip("route show table all").replace(" linkdown", ""));
         put("rules", host.ip("rule"));
         put("mounts", paths(&mounts_below(agent.dir().path())));
         put("files", paths(&files_below(&agent.root().join("run"))));
         put("pins", paths(&files_below(&agent.root().join("bpf"))));
         put("processes", processes(agent));
         for pin in map_pins(agent.root()) {
-            let name = pin
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = pin.file_name().unwrap_or_default().to_string_lossy().into_owned();
             put(&format!("map {name}"), entries(agent, &name, &pin));
         }
         for (name, value) in state(agent) {
@@ -61,11 +54,7 @@ impl Snapshot {
     pub fn only(&self, sections: &[&str]) -> Self {
         let wanted = |name: &&String| sections.contains(&name.as_str());
         let names = self.0.keys().filter(wanted);
-        Self(
-            names
-                .map(|name| (name.clone(), self.0[name].clone()))
-                .collect(),
-        )
+        Self(names.map(|name| (name.clone(), self.0[name].clone())).collect())
     }
 
     /// The section of a map, or another.
@@ -133,10 +122,7 @@ fn flatten(path: &str, value: &Value, lines: &mut String) {
             }
         }
         Value::Array(items) => {
-            for item in items
-                .iter()
-                .filter(|item| **item != "LOWER_UP" && **item != "NO-CARRIER")
-            {
+            for item in items.iter().filter(|item| **item != "LOWER_UP" && **item != "NO-CARRIER") {
                 flatten(&format!("{path}[]"), item, lines);
             }
         }
@@ -147,10 +133,7 @@ fn flatten(path: &str, value: &Value, lines: &mut String) {
 }
 
 fn paths(paths: &[PathBuf]) -> String {
-    let mut lines: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let mut lines: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
     lines.sort();
     lines.join("\n")
 }
@@ -164,11 +147,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
         .flatten()
         .flat_map(|entry| {
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let inner = if is_folder {
-                files_below(&entry.path())
-            } else {
-                Vec::new()
-            };
+            let inner = if is_folder { files_below(&entry.path()) } else { Vec::new() };
             [entry.path()].into_iter().chain(inner)
         })
         .collect()
@@ -177,21 +156,13 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 /// The pinned maps.
 pub(crate) fn map_pins(root: &Path) -> Vec<PathBuf> {
     let is_map = |path: &PathBuf| names::MAPS.iter().any(|name| path.ends_with(name));
-    files_below(&root.join("bpf"))
-        .into_iter()
-        .filter(is_map)
-        .collect()
+    files_below(&root.join("bpf")).into_iter().filter(is_map).collect()
 }
 
 /// Programs in the test's namespaces, by name.
 fn processes(agent: &Agent) -> String {
     let names = agent.dir().processes().into_iter().filter_map(|pid| {
-        Some(
-            fs::read_to_string(format!("/proc/{pid}/comm"))
-                .ok()?
-                .trim()
-                .to_owned(),
-        )
+        Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
     });
     let mut names: Vec<_> = names.collect();
     names.sort();
@@ -203,9 +174,7 @@ fn entries(agent: &Agent, map: &str, pin: &Path) -> String {
     if map == names::STATS {
         return String::new();
     }
-    let dump = agent
-        .host()
-        .exec(&format!("bpftool -j map dump pinned {}", pin.display()));
+    let dump = agent.host().exec(&format!("bpftool -j map dump pinned {}", pin.display()));
     let dump: Value = serde_json::from_str(&dump).expect("bpftool prints JSON");
     let volatile = match map {
         names::ENDPOINTS => offset_of!(Endpoint, last_seen)..size_of::<Endpoint>(),
@@ -219,10 +188,8 @@ fn entries(agent: &Agent, map: &str, pin: &Path) -> String {
     };
     let lines = rows(&dump).iter().map(|entry| {
         let value = bytes(&entry["value"]).into_iter().enumerate();
-        let value: String = value
-            .filter(|(i, _)| !volatile.contains(i))
-            .map(|(_, byte)| byte)
-            .collect();
+        let value: String =
+            value.filter(|(i, _)| !volatile.contains(i)).map(|(_, byte)| byte).collect();
         format!("{} = {value}", bytes(&entry["key"]).concat())
     });
     let mut lines: Vec<_> = lines.collect();
@@ -235,14 +202,8 @@ fn bytes(value: &Value) -> Vec<String> {
     let Some(bytes) = value.as_array() else {
         return vec![value.to_string()];
     };
-    let digits = |byte: &Value| {
-        byte.as_str()
-            .map(|byte| byte.trim_start_matches("0x").to_owned())
-    };
-    bytes
-        .iter()
-        .map(|byte| digits(byte).unwrap_or_else(|| byte.to_string()))
-        .collect()
+    let digits = |byte: &Value| byte.as_str().map(|byte| byte.trim_start_matches("0x").to_owned());
+    bytes.iter().map(|byte| digits(byte).unwrap_or_else(|| byte.to_string())).collect()
 }
 
 fn lines_of(list: &Value) -> String {

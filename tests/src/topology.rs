@@ -56,12 +56,7 @@ impl Topology {
         outside.ip(&format!("addr add {outside_address} dev eth0"));
         let (gateway, _) = outside_address.split_once('/').expect("address and prefix");
         host.ip(&format!("route add default via {gateway}"));
-        Self {
-            host,
-            outside,
-            others: Vec::new(),
-            dir,
-        }
+        Self { host, outside, others: Vec::new(), dir }
     }
 
     /// A second outside namespace behind `up1`: 198.51.100.1 and .2.
@@ -91,12 +86,7 @@ impl Topology {
     /// What an agent says that refuses this `netd.json`.
     pub fn agent_refused(&self, config: &Value) -> Output {
         let root = agent::write_config(&self.dir, config);
-        Program::new(netd_path())
-            .arg("--root")
-            .arg(root)
-            .arg("agent")
-            .inside(&self.host)
-            .output()
+        Program::new(netd_path()).arg("--root").arg(root).arg("agent").inside(&self.host).output()
     }
 
     /// Sets checksum offload on every link of the host and the outside, and
@@ -117,13 +107,8 @@ impl Topology {
 /// All links but `lo`.
 pub fn links(ns: &NetNs) -> Vec<String> {
     let list: Value = serde_json::from_str(&ns.ip("-j link")).expect("ip prints JSON");
-    let names = crate::json::rows(&list)
-        .iter()
-        .map(|link| crate::json::text(link, "/ifname"));
-    names
-        .filter(|name| *name != "lo")
-        .map(str::to_owned)
-        .collect()
+    let names = crate::json::rows(&list).iter().map(|link| crate::json::text(link, "/ifname"));
+    names.filter(|name| *name != "lo").map(str::to_owned).collect()
 }
 
 /// A socket address of the host's, or of anyone.

@@ -44,9 +44,7 @@ impl NetNs {
     pub fn echo_tcp(&self, addr: &str) -> Echo {
         let listener = self.run(|| TcpListener::bind(addr));
         let listener = listener.unwrap_or_else(|e| panic!("listen on {addr}: {e}"));
-        let at = listener
-            .local_addr()
-            .expect("a bound socket has an address");
+        let at = listener.local_addr().expect("a bound socket has an address");
         Echo::start(at, Some(listener.as_raw_fd()), move |heard, stop| {
             serve_tcp(&listener, heard, stop);
         })
@@ -57,9 +55,7 @@ impl NetNs {
         let socket = self.run(|| UdpSocket::bind(addr));
         let socket = socket.unwrap_or_else(|e| panic!("bind {addr}: {e}"));
         setsockopt(&socket, RcvBufForce, &BURST).expect("take a large buffer");
-        socket
-            .set_read_timeout(Some(LOOK_UP))
-            .expect("set a deadline");
+        socket.set_read_timeout(Some(LOOK_UP)).expect("set a deadline");
         let at = socket.local_addr().expect("a bound socket has an address");
         Echo::start(at, None, move |heard, stop| {
             serve_udp(&socket, heard, stop);
@@ -85,15 +81,11 @@ impl NetNs {
     /// A UDP socket inside that speaks with `to` alone, with deadlines.
     pub fn udp_to(&self, to: SocketAddr) -> UdpSocket {
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = self
-            .run(|| UdpSocket::bind(any))
-            .expect("bind a UDP socket");
+        let socket = self.run(|| UdpSocket::bind(any)).expect("bind a UDP socket");
         setsockopt(&socket, RcvBufForce, &BURST).expect("take a large buffer");
         self.run(|| socket.connect(to))
             .unwrap_or_else(|e| panic!("route from {} to {to}: {e}", self.name()));
-        socket
-            .set_read_timeout(Some(DEADLINE))
-            .expect("set a deadline");
+        socket.set_read_timeout(Some(DEADLINE)).expect("set a deadline");
         socket
     }
 
@@ -101,9 +93,7 @@ impl NetNs {
     /// `within` has passed.
     pub fn udp_echoes(&self, to: SocketAddr, within: Duration) -> bool {
         let socket = self.udp_to(to);
-        socket
-            .set_read_timeout(Some(within / 4))
-            .expect("set a deadline");
+        socket.set_read_timeout(Some(within / 4)).expect("set a deadline");
         (0..4_u8).any(|n| {
             let sent = socket.send(&[n]).is_ok();
             sent && matches!(socket.recv(&mut [0]), Ok(1))
@@ -132,13 +122,7 @@ impl Echo {
             let (heard, stop) = (heard.clone(), stop.clone());
             move || serve(&heard, &stop)
         });
-        Self {
-            addr,
-            heard,
-            stop,
-            listener,
-            server: Some(server),
-        }
+        Self { addr, heard, stop, listener, server: Some(server) }
     }
 
     /// All that was heard so far, in the order in which it began.
@@ -176,10 +160,7 @@ fn serve_tcp(listener: &TcpListener, heard: &Arc<Mutex<Vec<Heard>>>, stop: &Atom
         }
         let index = {
             let mut heard = heard.lock().expect("no server thread panics");
-            heard.push(Heard {
-                peer,
-                data: Vec::new(),
-            });
+            heard.push(Heard { peer, data: Vec::new() });
             heard.len() - 1
         };
         let heard = heard.clone();
@@ -188,18 +169,14 @@ fn serve_tcp(listener: &TcpListener, heard: &Arc<Mutex<Vec<Heard>>>, stop: &Atom
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = (&stream).read(&mut buffer) {
                 let data = &buffer[..length];
-                heard.lock().expect("no server thread panics")[index]
-                    .data
-                    .extend(data);
+                heard.lock().expect("no server thread panics")[index].data.extend(data);
                 if (&stream).write_all(data).is_err() {
                     return;
                 }
             }
         };
         let thread = thread::Builder::new().stack_size(SMALL_STACK);
-        thread
-            .spawn(connection)
-            .expect("start a thread for a connection");
+        thread.spawn(connection).expect("start a thread for a connection");
     }
 }
 

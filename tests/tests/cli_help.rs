@@ -31,9 +31,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 fn help(command: &str) -> String {
-    netd(command.split_whitespace().chain(["--help"]))
-        .output()
-        .ok()
+    netd(command.split_whitespace().chain(["--help"])).output().ok()
 }
 
 #[test]
@@ -50,10 +48,7 @@ fn the_first_help_names_every_command() {
     for command in COMMANDS.iter().filter(|command| !command.contains(' ')) {
         assert!(help.contains(command), "{command}");
     }
-    assert!(
-        !help.contains("shim"),
-        "what is only for netd itself is hidden"
-    );
+    assert!(!help.contains("shim"), "what is only for netd itself is hidden");
 }
 
 #[test]
@@ -68,14 +63,8 @@ fn root_goes_before_or_after_the_command() {
     for line in ["--root /nonexistent ps", "ps --root /nonexistent"] {
         let output = netd(line.split(' ')).output();
         assert_eq!(output.code, 1, "{output}");
-        assert!(
-            output.error().contains("/nonexistent/run/netd.sock"),
-            "{output}"
-        );
+        assert!(output.error().contains("/nonexistent/run/netd.sock"), "{output}");
     }
     let by_env = netd(["ps"]).env("NETD_ROOT", "/nonexistent").output();
-    assert!(
-        by_env.error().contains("/nonexistent/run/netd.sock"),
-        "{by_env}"
-    );
+    assert!(by_env.error().contains("/nonexistent/run/netd.sock"), "{by_env}");
 }

@@ -27,14 +27,9 @@ fn a_namespace_has_only_its_loopback_and_it_is_up() {
 fn work_in_a_namespace_does_not_move_the_test_itself() {
     let here = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
     let net = Topology::new();
-    let there = net
-        .host
-        .run(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap());
+    let there = net.host.run(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap());
     assert_ne!(here, there);
-    assert_eq!(
-        here,
-        std::fs::read_link("/proc/thread-self/ns/net").unwrap()
-    );
+    assert_eq!(here, std::fs::read_link("/proc/thread-self/ns/net").unwrap());
 }
 
 #[test]
@@ -84,10 +79,7 @@ fn floods_arrive(offload: Offload) {
     });
     assert_eq!(flood::heard_all(&tcp, 1000), with_source(by_tcp));
     assert_eq!(flood::heard_all(&udp, 10_000), with_source(by_udp));
-    assert_eq!(
-        net.outside.checksum_errors() + net.host.checksum_errors(),
-        0
-    );
+    assert_eq!(net.outside.checksum_errors() + net.host.checksum_errors(), 0);
 }
 
 /// Sockets that were connected have the host's address.
@@ -109,26 +101,11 @@ fn floods_arrive_whole_with_tx_off() {
 #[test]
 fn a_raw_socket_sends_and_sees_frames() {
     let net = Topology::new();
-    let (here, there) = (
-        RawSocket::open(&net.host, "up0"),
-        RawSocket::open(&net.outside, "eth0"),
-    );
-    let frame = [
-        &there.mac[..],
-        &here.mac,
-        &[0x88, 0xb5],
-        b"a frame of our own",
-    ]
-    .concat();
+    let (here, there) = (RawSocket::open(&net.host, "up0"), RawSocket::open(&net.outside, "eth0"));
+    let frame = [&there.mac[..], &here.mac, &[0x88, 0xb5], b"a frame of our own"].concat();
     here.send(&frame);
-    assert_eq!(
-        there.wait_for(Duration::from_secs(5), |f| f == frame),
-        Some(frame)
-    );
-    assert_eq!(
-        there.wait_for(SILENCE, |f| f.ends_with(b"never sent")),
-        None
-    );
+    assert_eq!(there.wait_for(Duration::from_secs(5), |f| f == frame), Some(frame));
+    assert_eq!(there.wait_for(SILENCE, |f| f.ends_with(b"never sent")), None);
 }
 
 #[test]
@@ -145,36 +122,22 @@ fn a_taken_port_cannot_be_bound() {
 #[test]
 fn a_program_that_fails_shows_its_code_and_words() {
     let net = Topology::new();
-    let output = net
-        .host
-        .command("sh")
-        .args(["-c", "echo data; echo 'error: why' >&2; exit 3"]);
+    let output = net.host.command("sh").args(["-c", "echo data; echo 'error: why' >&2; exit 3"]);
     let output = output.output();
-    assert_eq!(
-        (output.code, output.stdout.as_str(), output.error()),
-        (3, "data\n", "why")
-    );
+    assert_eq!((output.code, output.stdout.as_str(), output.error()), (3, "data\n", "why"));
 }
 
 #[test]
 #[should_panic(expected = "has not ended within")]
 fn a_program_that_hangs_fails_the_test() {
     let net = Topology::new();
-    net.host
-        .command("sleep")
-        .arg("60")
-        .within(Duration::from_millis(100))
-        .output();
+    net.host.command("sleep").arg("60").within(Duration::from_millis(100)).output();
 }
 
 #[test]
 fn a_process_ends_with_its_fixture() {
     let net = Topology::new();
-    let process = net
-        .host
-        .command("sleep")
-        .arg("60")
-        .start(&net.dir().path().join("log"));
+    let process = net.host.command("sleep").arg("60").start(&net.dir().path().join("log"));
     let proc = PathBuf::from(format!("/proc/{}", process.id()));
     assert!(proc.exists());
     drop(process);
@@ -187,15 +150,10 @@ fn nothing_is_left_of_a_test() {
     let path = net.dir().path().to_owned();
     assert!(!mounts_below(&path).is_empty());
     // A daemon that nobody holds, as a container's is.
-    let daemon = net
-        .host
-        .command("sh")
-        .args(["-c", "setsid sleep 600 >/dev/null 2>&1 & echo $!"]);
+    let daemon = net.host.command("sh").args(["-c", "setsid sleep 600 >/dev/null 2>&1 & echo $!"]);
     let pid = daemon.output().ok();
     let proc = PathBuf::from(format!("/proc/{pid}/ns/net"));
-    eventually(Duration::from_secs(5), "the daemon runs", || {
-        proc.read_link().ok()
-    });
+    eventually(Duration::from_secs(5), "the daemon runs", || proc.read_link().ok());
     drop(net);
     assert!(!path.exists());
     assert!(mounts_below(&path).is_empty());

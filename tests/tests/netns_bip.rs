@@ -20,10 +20,7 @@ fn a_network_address_is_no_bip() {
     assert_eq!(refused.code, 1, "{refused}");
     assert!(refused.error().contains("10.5.0.0/24"), "{refused}");
     assert!(refused.error().contains("network address"), "{refused}");
-    assert!(
-        !net.host.ip("-o link").contains("netd0"),
-        "no bridge was made"
-    );
+    assert!(!net.host.ip("-o link").contains("netd0"), "no bridge was made");
 }
 
 #[test]
@@ -42,10 +39,7 @@ fn a_bip_over_a_route_of_the_hosts_is_refused_and_the_route_named() {
     let refused = net.agent_refused(&json!({ "bip": "10.7.1.1/24" }));
     assert_eq!(refused.code, 1, "{refused}");
     assert!(refused.error().contains("10.7.0.0/16"), "{refused}");
-    assert!(
-        !net.host.ip("-o link").contains("netd0"),
-        "no bridge was made"
-    );
+    assert!(!net.host.ip("-o link").contains("netd0"), "no bridge was made");
 }
 
 #[test]
@@ -90,13 +84,8 @@ fn leases_are_listed_for_as_long_as_they_are_held() {
     assert_ne!(second, third);
     let leases = agent.json("ipam");
     let listed = |ip: std::net::Ipv4Addr| {
-        rows(&leases)
-            .iter()
-            .any(|row| text(row, "/Address") == ip.to_string())
+        rows(&leases).iter().any(|row| text(row, "/Address") == ip.to_string())
     };
     assert!(listed(second) && listed(third));
-    assert!(
-        first == second || !listed(first),
-        "a lease that ended is not listed"
-    );
+    assert!(first == second || !listed(first), "a lease that ended is not listed");
 }

@@ -108,12 +108,7 @@ fn an_overlapping_subnet_is_refused() {
     agent.network("mine", "172.18.0.0/16", "");
     let error = "invalid pool request: Pool overlaps with other one on this address space";
     for subnet in ["172.18.0.0/16", "172.18.5.0/24", "172.16.0.0/12"] {
-        refuses(
-            &agent,
-            &format!("network create --subnet {subnet} other"),
-            1,
-            error,
-        );
+        refuses(&agent, &format!("network create --subnet {subnet} other"), 1, error);
     }
 }
 
@@ -122,11 +117,7 @@ fn a_subnet_over_a_route_of_the_hosts_is_refused_and_the_route_named() {
     let net = Topology::new();
     net.host.ip("route add 10.7.0.0/16 via 192.0.2.2");
     let agent = net.agent();
-    refuses_naming(
-        &agent,
-        "network create --subnet 10.7.9.0/24 mine",
-        "10.7.0.0/16",
-    );
+    refuses_naming(&agent, "network create --subnet 10.7.9.0/24 mine", "10.7.0.0/16");
 }
 
 #[test]
@@ -183,15 +174,9 @@ fn a_port_of_another_process_is_refused_with_its_owner() {
     let net = Topology::new();
     let agent = net.agent();
     let log = net.dir().path().join("httpd.log");
-    let other = net
-        .host
-        .command("busybox")
-        .args(["httpd", "-f", "-p", "8080"])
-        .start(&log);
+    let other = net.host.command("busybox").args(["httpd", "-f", "-p", "8080"]).start(&log);
     let port = "0.0.0.0:8080".parse().unwrap();
-    eventually(DEADLINE, "httpd listens", || {
-        net.host.can_bind_tcp(port).err()
-    });
+    eventually(DEADLINE, "httpd listens", || net.host.can_bind_tcp(port).err());
 
     let refused = refuses(
         &agent,
@@ -200,10 +185,7 @@ fn a_port_of_another_process_is_refused_with_its_owner() {
         "failed to bind host port 0.0.0.0:8080/tcp: address already in use",
     );
     assert!(refused.hint().contains("busybox"), "{refused}");
-    assert!(
-        refused.hint().contains(&other.id().to_string()),
-        "{refused}"
-    );
+    assert!(refused.hint().contains(&other.id().to_string()), "{refused}");
 }
 
 #[test]
@@ -227,13 +209,7 @@ fn one_taken_port_of_a_range_refuses_the_whole_range() {
 fn a_bad_port_spec_is_refused_by_name() {
     let net = Topology::new();
     let agent = net.agent();
-    for spec in [
-        "8080:99999",
-        "eighty",
-        "8080:80/icmp",
-        "9000-9001:80-85",
-        "1.2.3:80:80",
-    ] {
+    for spec in ["8080:99999", "eighty", "8080:80/icmp", "9000-9001:80-85", "1.2.3:80:80"] {
         refuses_naming(&agent, &format!("run -d -p {spec} -- sleep 60"), spec);
     }
 }
@@ -243,11 +219,7 @@ fn an_unknown_option_is_refused_by_name() {
     let net = Topology::new();
     let agent = net.agent();
     let option = "com.docker.network.bridge.nosuch";
-    refuses_naming(
-        &agent,
-        &format!("network create -o {option}=1 mine"),
-        option,
-    );
+    refuses_naming(&agent, &format!("network create -o {option}=1 mine"), option);
     refuses_naming(&agent, "run -d --nosuch -- sleep 60", "--nosuch");
 }
 

@@ -97,19 +97,11 @@ fn without_timers(shown: &str) -> String {
 
 /// Every setting of the namespace but those of links of netd's own.
 fn sysctls(folder: &Path) -> String {
-    let mut entries: Vec<_> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
+    let mut entries: Vec<_> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     entries.sort();
     let ours = |path: &Path| {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let in_links = ["conf", "neigh"].iter().any(|kind| folder.ends_with(kind));
         let known = ["all", "default", "lo", "up0"].contains(&name.as_str())
             || FOREIGN.contains(&name.as_str());
@@ -125,20 +117,13 @@ fn sysctls(folder: &Path) -> String {
         let value = if counts { "" } else { value.trim() };
         format!("{} = {value}\n", path.display())
     };
-    entries
-        .iter()
-        .filter(|path| !ours(path))
-        .map(shown)
-        .collect()
+    entries.iter().filter(|path| !ours(path)).map(shown).collect()
 }
 
 /// Panics with the first line that differs.
 #[track_caller]
 fn assert_same(after: &str, before: &str) {
-    let differs = before
-        .lines()
-        .zip(after.lines())
-        .find(|(old, new)| old != new);
+    let differs = before.lines().zip(after.lines()).find(|(old, new)| old != new);
     assert_eq!(differs, None, "(before, after)");
     assert_eq!(before.len(), after.len());
 }
@@ -150,8 +135,7 @@ fn without_netd_all_of_others_stays_the_same_too() {
     let before = others(&net.host);
     let _outside = net.outside.echo_tcp("0.0.0.0:7");
     flood::tcp(&net.host, at(OUTSIDE, 7), 100);
-    net.outside
-        .exec(&format!("busybox ping -c 5 -i 0.2 {HOST}"));
+    net.outside.exec(&format!("busybox ping -c 5 -i 0.2 {HOST}"));
     assert_same(&others(&net.host), &before);
 }
 

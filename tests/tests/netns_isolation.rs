@@ -50,9 +50,7 @@ fn a_container_does_not_reach_another_networks_container_by_its_address() {
 
     assert!(a.ns.connect_tcp(b.at(80), SILENCE).is_err());
     assert!(!a.ns.udp_echoes(b.at(80), SILENCE));
-    let ping =
-        a.ns.command("busybox")
-            .args(["ping", "-c", "1", "-W", "1", &b.ip.to_string()]);
+    let ping = a.ns.command("busybox").args(["ping", "-c", "1", "-W", "1", &b.ip.to_string()]);
     assert_ne!(ping.output().code, 0);
     assert_eq!((tcp.peers(), udp.peers()), (vec![], vec![]));
     agent.expect_dropped("isolated", before);
@@ -79,11 +77,7 @@ fn a_container_reaches_itself_through_its_published_port() {
     let server = b.ns.echo_tcp("0.0.0.0:80");
 
     exchange(&mut b.ns.connect(at(HOST, 8080)), b"hello");
-    assert_eq!(
-        server.peers()[0].ip(),
-        Ipv4Addr::new(172, 19, 0, 1),
-        "the gateway stands in"
-    );
+    assert_eq!(server.peers()[0].ip(), Ipv4Addr::new(172, 19, 0, 1), "the gateway stands in");
 }
 
 #[test]
@@ -91,8 +85,7 @@ fn the_outside_does_not_reach_a_containers_address_even_with_a_route_to_it() {
     let net = Topology::new();
     let agent = net.agent();
     let (_, b) = two_networks(&agent);
-    net.outside
-        .ip(&format!("route add 172.19.0.0/24 via {HOST}"));
+    net.outside.ip(&format!("route add 172.19.0.0/24 via {HOST}"));
     let (tcp, udp) = (b.ns.echo_tcp("0.0.0.0:80"), b.ns.echo_udp("0.0.0.0:80"));
     let before = agent.dropped("direct_access");
 
@@ -122,10 +115,7 @@ fn no_containers_address_leaves_by_the_uplink() {
     let agent = net.agent();
     let (a, _) = two_networks(&agent);
     let wire = RawSocket::open(&net.outside, "eth0");
-    let (_tcp, _udp) = (
-        net.outside.echo_tcp("0.0.0.0:80"),
-        net.outside.echo_udp("0.0.0.0:80"),
-    );
+    let (_tcp, _udp) = (net.outside.echo_tcp("0.0.0.0:80"), net.outside.echo_udp("0.0.0.0:80"));
 
     exchange(&mut a.ns.connect(at(OUTSIDE, 80)), b"hello");
     assert!(a.ns.udp_echoes(at(OUTSIDE, 80), DEADLINE));
@@ -160,18 +150,11 @@ fn arp_request(frame_mac: [u8; 6], sender: ([u8; 6], Ipv4Addr), target: Ipv4Addr
 
 /// The gateway's MAC as the container knows it.
 fn gateway_mac(container: &Container, gateway: &str) -> [u8; 6] {
-    container
-        .ns
-        .exec(&format!("busybox ping -c 1 -W 2 {gateway}"));
+    container.ns.exec(&format!("busybox ping -c 1 -W 2 {gateway}"));
     let shown = container.ns.ip(&format!("neigh show {gateway}"));
-    let mac = shown
-        .split_whitespace()
-        .skip_while(|word| *word != "lladdr")
-        .nth(1);
+    let mac = shown.split_whitespace().skip_while(|word| *word != "lladdr").nth(1);
     let bytes = mac.expect("a resolved neighbour").split(':');
-    let bytes: Vec<_> = bytes
-        .map(|b| u8::from_str_radix(b, 16).expect("hex"))
-        .collect();
+    let bytes: Vec<_> = bytes.map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
     bytes.try_into().expect("six bytes")
 }
 
@@ -180,18 +163,12 @@ const PAYLOAD: &[u8] = b"is this from whom it says?";
 /// `frame`, sent by `a`, does not arrive at `b` and is counted as `reason`.
 #[track_caller]
 fn drops(agent: &Agent, a: &Container, b: &Container, frame: &[u8], reason: &str) {
-    let (from, to) = (
-        RawSocket::open(&a.ns, "eth0"),
-        RawSocket::open(&b.ns, "eth0"),
-    );
+    let (from, to) = (RawSocket::open(&a.ns, "eth0"), RawSocket::open(&b.ns, "eth0"));
     let before = agent.dropped(reason);
     from.send(frame);
     agent.expect_dropped(reason, before);
     let body = &frame[12..];
-    assert_eq!(
-        to.wait_for(SILENCE, |seen| seen.get(12..) == Some(body)),
-        None
-    );
+    assert_eq!(to.wait_for(SILENCE, |seen| seen.get(12..) == Some(body)), None);
 }
 
 #[test]
@@ -199,16 +176,10 @@ fn a_frame_of_ones_own_arrives() {
     let net = Topology::new();
     let agent = net.agent();
     let (a, b) = neighbours(&agent);
-    let (from, to) = (
-        RawSocket::open(&a.ns, "eth0"),
-        RawSocket::open(&b.ns, "eth0"),
-    );
+    let (from, to) = (RawSocket::open(&a.ns, "eth0"), RawSocket::open(&b.ns, "eth0"));
 
     from.send(&datagram((from.mac, to.mac), (a.ip, b.ip), PAYLOAD));
-    assert!(
-        to.wait_for(DEADLINE, |frame| frame.ends_with(PAYLOAD))
-            .is_some()
-    );
+    assert!(to.wait_for(DEADLINE, |frame| frame.ends_with(PAYLOAD)).is_some());
 }
 
 #[test]
@@ -218,12 +189,7 @@ fn a_spoofed_source_address_is_dropped_and_counted() {
     let (a, b) = neighbours(&agent);
     let (from, to) = (a.mac_bytes(), b.mac_bytes());
 
-    for source in [
-        [172, 18, 0, 99],
-        [172, 18, 0, 1],
-        [192, 0, 2, 1],
-        [127, 0, 0, 1],
-    ] {
+    for source in [[172, 18, 0, 99], [172, 18, 0, 1], [192, 0, 2, 1], [127, 0, 0, 1]] {
         let frame = datagram((from, to), (source.into(), b.ip), PAYLOAD);
         drops(&agent, &a, &b, &frame, "spoofed_address");
     }
@@ -235,22 +201,12 @@ fn a_spoofed_source_address_does_not_leave_the_host() {
     let agent = net.agent();
     let (a, _) = neighbours(&agent);
     let gateway = gateway_mac(&a, "172.18.0.1");
-    let (from, wire) = (
-        RawSocket::open(&a.ns, "eth0"),
-        RawSocket::open(&net.outside, "eth0"),
-    );
+    let (from, wire) = (RawSocket::open(&a.ns, "eth0"), RawSocket::open(&net.outside, "eth0"));
     let before = agent.dropped("spoofed_address");
 
-    from.send(&datagram(
-        (from.mac, gateway),
-        ([8, 8, 8, 8].into(), OUTSIDE),
-        PAYLOAD,
-    ));
+    from.send(&datagram((from.mac, gateway), ([8, 8, 8, 8].into(), OUTSIDE), PAYLOAD));
     agent.expect_dropped("spoofed_address", before);
-    assert_eq!(
-        wire.wait_for(SILENCE, |frame| frame.ends_with(PAYLOAD)),
-        None
-    );
+    assert_eq!(wire.wait_for(SILENCE, |frame| frame.ends_with(PAYLOAD)), None);
 }
 
 #[test]
@@ -271,20 +227,8 @@ fn a_spoofed_arp_sender_is_dropped_and_counted() {
 
     // "The gateway is at my address", then "I am at another's".
     let gateway = Ipv4Addr::new(172, 18, 0, 1);
-    drops(
-        &agent,
-        &a,
-        &b,
-        &arp_request(mine, (mine, gateway), b.ip),
-        "spoofed_arp",
-    );
-    drops(
-        &agent,
-        &a,
-        &b,
-        &arp_request(mine, (other, a.ip), b.ip),
-        "spoofed_arp",
-    );
+    drops(&agent, &a, &b, &arp_request(mine, (mine, gateway), b.ip), "spoofed_arp");
+    drops(&agent, &a, &b, &arp_request(mine, (other, a.ip), b.ip), "spoofed_arp");
 }
 
 #[test]
@@ -293,10 +237,7 @@ fn a_container_as_source_from_outside_is_dropped_and_counted() {
     let agent = net.agent();
     let (a, b) = two_networks(&agent);
     let server = b.ns.echo_udp("0.0.0.0:80");
-    let (from, host) = (
-        RawSocket::open(&net.outside, "eth0"),
-        RawSocket::open(&net.host, "up0"),
-    );
+    let (from, host) = (RawSocket::open(&net.outside, "eth0"), RawSocket::open(&net.host, "up0"));
     let before = agent.dropped("martian_source");
 
     let frame = &mut datagram((from.mac, host.mac), (a.ip, HOST), PAYLOAD);

@@ -16,9 +16,7 @@ fn state(agent: &Agent, name: &str) -> Option<String> {
 #[track_caller]
 fn wait_for_state(agent: &Agent, name: &str, wanted: Option<&str>) {
     let what = format!("{name} is {wanted:?}");
-    eventually(DEADLINE, &what, || {
-        (state(agent, name).as_deref() == wanted).then_some(())
-    });
+    eventually(DEADLINE, &what, || (state(agent, name).as_deref() == wanted).then_some(()));
 }
 
 #[test]
@@ -34,13 +32,7 @@ fn stop_and_rm_leave_nothing() {
     agent.netd("stop web").ok();
     assert_eq!(state(&agent, "web").as_deref(), Some("exited"));
     assert_eq!(agent.json("port ls"), serde_json::json!([]));
-    assert!(
-        !agent
-            .dir()
-            .processes()
-            .iter()
-            .any(|pid| pid.as_raw().cast_unsigned() == web.pid)
-    );
+    assert!(!agent.dir().processes().iter().any(|pid| pid.as_raw().cast_unsigned() == web.pid));
     agent.netd("rm web").ok();
     agent.assert_clean();
 }
@@ -64,9 +56,7 @@ fn stop_already_gives_back_links_addresses_ports_and_flows() {
         "ipam",
     ];
     let after = agent.snapshot();
-    after
-        .only(&given_back)
-        .assert_same(&before.only(&given_back));
+    after.only(&given_back).assert_same(&before.only(&given_back));
     net.host.can_bind_tcp(([0, 0, 0, 0], 8080).into()).unwrap();
 }
 
@@ -74,11 +64,7 @@ fn stop_already_gives_back_links_addresses_ports_and_flows() {
 fn network_rm_leaves_nothing() {
     let net = Topology::new();
     let agent = net.agent();
-    agent.network(
-        "mine",
-        "172.18.0.0/16",
-        "-o com.docker.network.bridge.name=docker1",
-    );
+    agent.network("mine", "172.18.0.0/16", "-o com.docker.network.bridge.name=docker1");
     agent.network("other", "172.19.0.0/16", "--internal");
     agent.container("web", "--network mine -p 8080:80");
     agent.netd("rm -f web").ok();
@@ -96,10 +82,7 @@ fn prune_removes_the_networks_that_nobody_uses() {
     agent.netd("network prune").ok();
     let list = agent.json("network ls");
     let names: Vec<_> = rows(&list).iter().map(|row| text(row, "/Name")).collect();
-    assert!(
-        names.contains(&"bridge") && names.contains(&"used"),
-        "{names:?}"
-    );
+    assert!(names.contains(&"bridge") && names.contains(&"used"), "{names:?}");
     assert!(!names.contains(&"unused"), "{names:?}");
 }
 
@@ -107,9 +90,7 @@ fn prune_removes_the_networks_that_nobody_uses() {
 fn a_command_that_ends_gives_everything_back() {
     let net = Topology::new();
     let agent = net.agent();
-    agent
-        .netd("run -d --rm --name brief -p 8080:80 -- true")
-        .ok();
+    agent.netd("run -d --rm --name brief -p 8080:80 -- true").ok();
     wait_for_state(&agent, "brief", None);
     agent.assert_clean();
 }
@@ -119,9 +100,7 @@ fn what_a_command_leaves_running_ends_with_it() {
     let net = Topology::new();
     let agent = net.agent();
     let script = "setsid sleep 600 & exit 0";
-    let args = [
-        "run", "-d", "--rm", "--name", "parent", "--", "sh", "-c", script,
-    ];
+    let args = ["run", "-d", "--rm", "--name", "parent", "--", "sh", "-c", script];
     agent.command(args).output().ok();
     wait_for_state(&agent, "parent", None);
     agent.assert_clean();
@@ -131,17 +110,9 @@ fn what_a_command_leaves_running_ends_with_it() {
 fn run_passes_on_output_and_exit_code() {
     let net = Topology::new();
     let agent = net.agent();
-    let run = |script| {
-        agent
-            .command(["run", "--rm", "--", "sh", "-c", script])
-            .output()
-    };
+    let run = |script| agent.command(["run", "--rm", "--", "sh", "-c", script]).output();
     let output = run("echo data; echo words >&2; exit 7");
-    assert_eq!(
-        (output.code, output.stdout.as_str()),
-        (7, "data\n"),
-        "{output}"
-    );
+    assert_eq!((output.code, output.stdout.as_str()), (7, "data\n"), "{output}");
     assert!(output.stderr.contains("words"), "{output}");
     assert_eq!(run("kill -TERM $$").code, 128 + 15);
     let missing = agent.netd("run --rm -- /no/such/program");
@@ -162,31 +133,16 @@ fn wait_until_empty(agent: &Agent) {
 fn exec_runs_inside_and_logs_show_what_was_said() {
     let net = Topology::new();
     let agent = net.agent();
-    let args = [
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "--",
-        "sh",
-        "-c",
-        "echo hello; sleep 600",
-    ];
+    let args = ["run", "-d", "--name", "web", "--", "sh", "-c", "echo hello; sleep 600"];
     agent.command(args).output().ok();
-    let fails = agent
-        .command(["exec", "web", "--", "sh", "-c", "exit 9"])
-        .output();
+    let fails = agent.command(["exec", "web", "--", "sh", "-c", "exit 9"]).output();
     assert_eq!(fails.code, 9);
     assert!(agent.exec("web", "ip -o link").ok().contains("eth0"));
     eventually(DEADLINE, "the log has the words", || {
         (agent.netd("logs web").ok() == "hello").then_some(())
     });
     agent.netd("stop web").ok();
-    assert_eq!(
-        agent.netd("logs web").ok(),
-        "hello",
-        "logs outlive the process"
-    );
+    assert_eq!(agent.netd("logs web").ok(), "hello", "logs outlive the process");
 }
 
 #[test]
@@ -224,14 +180,8 @@ fn connections_outlive_the_agent(end: fn(&mut Agent)) {
 
     end(&mut agent);
     both(b"while no agent runs");
-    exchange(
-        &mut net.outside.connect(at(HOST, 8080)),
-        b"a new one meanwhile",
-    );
-    exchange(
-        &mut client.ns.connect(at(OUTSIDE, 7)),
-        b"a new one meanwhile",
-    );
+    exchange(&mut net.outside.connect(at(HOST, 8080)), b"a new one meanwhile");
+    exchange(&mut client.ns.connect(at(OUTSIDE, 7)), b"a new one meanwhile");
 
     agent.start_again();
     both(b"after");

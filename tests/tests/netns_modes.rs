@@ -8,8 +8,7 @@ use netd_tests::{
 use serde_json::{Value, json};
 
 fn inode(ns: &NetNs) -> std::path::PathBuf {
-    ns.run(|| std::fs::read_link("/proc/thread-self/ns/net"))
-        .expect("read the namespace's id")
+    ns.run(|| std::fs::read_link("/proc/thread-self/ns/net")).expect("read the namespace's id")
 }
 
 fn ip_json(ns: &NetNs, line: &str) -> Value {
@@ -19,12 +18,8 @@ fn ip_json(ns: &NetNs, line: &str) -> Value {
 /// `ADDRESS/PREFIX` of every IPv4 address of a link.
 fn addresses(ns: &NetNs, link: &str) -> Vec<String> {
     let shown = ip_json(ns, &format!("-j -4 addr show dev {link}"));
-    let infos = rows(&shown)
-        .iter()
-        .flat_map(|link| rows(&link["addr_info"]));
-    infos
-        .map(|info| format!("{}/{}", text(info, "/local"), info["prefixlen"]))
-        .collect()
+    let infos = rows(&shown).iter().flat_map(|link| rows(&link["addr_info"]));
+    infos.map(|info| format!("{}/{}", text(info, "/local"), info["prefixlen"])).collect()
 }
 
 fn bip(net: &Topology) -> Agent {
@@ -38,10 +33,7 @@ fn none_has_only_lo_and_no_path_anywhere() {
     let alone = agent.container("alone", "--network none");
 
     assert!(links(&alone.ns).is_empty());
-    assert!(
-        alone.ns.ip("-j link show dev lo").contains("\"UP\""),
-        "lo is up"
-    );
+    assert!(alone.ns.ip("-j link show dev lo").contains("\"UP\""), "lo is up");
     assert_eq!(alone.ns.ip("route"), "");
     for address in [HOST, OUTSIDE] {
         assert!(alone.ns.connect_tcp(at(address, 80), SILENCE).is_err());
@@ -116,11 +108,8 @@ fn the_host_side_of_the_veth_is_in_the_bridge() {
 fn a_network_of_ones_own_has_the_bridge_and_address_that_were_asked_for() {
     let net = Topology::new();
     let agent = net.agent();
-    let id = agent.network(
-        "mynetwork",
-        "172.18.0.0/16",
-        "-o com.docker.network.bridge.name=docker1",
-    );
+    let id =
+        agent.network("mynetwork", "172.18.0.0/16", "-o com.docker.network.bridge.name=docker1");
     let web = agent.container("web", "--network mynetwork --ip 172.18.0.10");
     let client = agent.container("client", "--network mynetwork");
 
@@ -146,17 +135,12 @@ fn inspect_has_dockers_shape() {
     let shown = agent.inspect("inspect web");
     let shown = one(&shown);
     assert_eq!(shown.pointer("/State/Pid"), Some(&json!(web.pid)));
-    let endpoint = shown
-        .pointer("/NetworkSettings/Networks/bridge")
-        .expect("its network");
+    let endpoint = shown.pointer("/NetworkSettings/Networks/bridge").expect("its network");
     assert_eq!(text(endpoint, "/IPAddress"), web.ip.to_string());
     assert_eq!(text(endpoint, "/Gateway"), "10.88.0.1");
     assert_eq!(text(endpoint, "/MacAddress"), web.mac);
     let ports = shown.pointer("/NetworkSettings/Ports").expect("its ports");
-    assert_eq!(
-        ports["80/tcp"],
-        json!([{ "HostIp": "0.0.0.0", "HostPort": "8080" }])
-    );
+    assert_eq!(ports["80/tcp"], json!([{ "HostIp": "0.0.0.0", "HostPort": "8080" }]));
 }
 
 #[test]

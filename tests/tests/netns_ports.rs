@@ -22,12 +22,7 @@ fn listed(agent: &Agent, container: &str) -> Vec<(String, u16, u16, String)> {
         let port = |key| u16::try_from(number(row, key)).expect("a port");
         assert_eq!(text(row, "/Container"), container);
         let (host, inner) = (port("/HostPort"), port("/ContainerPort"));
-        (
-            text(row, "/HostIp").to_owned(),
-            host,
-            inner,
-            text(row, "/Protocol").to_owned(),
-        )
+        (text(row, "/HostIp").to_owned(), host, inner, text(row, "/Protocol").to_owned())
     };
     rows(&rows_of).iter().map(row).collect()
 }
@@ -46,13 +41,8 @@ fn udp_in_use(ns: &NetNs, at: SocketAddr) {
 
 fn ephemeral(ns: &NetNs) -> std::ops::RangeInclusive<u16> {
     let range = ns.sysctl("net/ipv4/ip_local_port_range");
-    let mut ends = range
-        .split_whitespace()
-        .map(|end| end.parse().expect("a port"));
-    let (first, last) = (
-        ends.next().expect("its start"),
-        ends.next().expect("its end"),
-    );
+    let mut ends = range.split_whitespace().map(|end| end.parse().expect("a port"));
+    let (first, last) = (ends.next().expect("its start"), ends.next().expect("its end"));
     first..=last
 }
 
@@ -76,10 +66,7 @@ fn a_range_leads_port_by_port() {
     let agent = net.agent();
     let web = agent.container("web", "-p 9000-9002:90-92");
     let tcp = |host, inner| ("0.0.0.0".to_owned(), host, inner, "tcp".to_owned());
-    assert_eq!(
-        listed(&agent, "web"),
-        [tcp(9000, 90), tcp(9001, 91), tcp(9002, 92)]
-    );
+    assert_eq!(listed(&agent, "web"), [tcp(9000, 90), tcp(9001, 91), tcp(9002, 92)]);
 
     for n in 0..3 {
         let server = web.ns.echo_tcp(&format!("0.0.0.0:{}", 90 + n));
@@ -107,10 +94,7 @@ fn a_port_of_one_host_address_is_not_on_the_others() {
     let web = agent.container("web", "-p 192.0.2.9:8080:80");
     let server = web.ns.echo_tcp("0.0.0.0:80");
 
-    exchange(
-        &mut net.outside.connect("192.0.2.9:8080".parse().unwrap()),
-        b"hello",
-    );
+    exchange(&mut net.outside.connect("192.0.2.9:8080".parse().unwrap()), b"hello");
     assert!(net.outside.connect_tcp(at(HOST, 8080), SILENCE).is_err());
     assert_eq!(server.peers().len(), 1);
 
@@ -128,15 +112,8 @@ fn publish_all_gives_each_exposed_port_a_free_one() {
     let web = agent.container("web", "-P --expose 80 --expose 53/udp");
     let rows = listed(&agent, "web");
     let range = ephemeral(&net.host);
-    assert!(
-        rows.iter().all(|row| range.contains(&row.1)),
-        "{rows:?} in {range:?}"
-    );
-    let of = |proto: &str| {
-        rows.iter()
-            .find(|row| row.3 == proto)
-            .expect("a row of each")
-    };
+    assert!(rows.iter().all(|row| range.contains(&row.1)), "{rows:?} in {range:?}");
+    let of = |proto: &str| rows.iter().find(|row| row.3 == proto).expect("a row of each");
     assert_eq!((of("tcp").2, of("udp").2, rows.len()), (80, 53, 2));
 
     let _tcp = web.ns.echo_tcp("0.0.0.0:80");
@@ -155,10 +132,7 @@ fn a_bare_container_port_gets_a_free_host_port() {
     assert_ne!(first, second);
     assert!(ephemeral(&net.host).contains(&first));
 
-    let (web, _other) = (
-        web.ns.echo_tcp("0.0.0.0:80"),
-        other.ns.echo_tcp("0.0.0.0:80"),
-    );
+    let (web, _other) = (web.ns.echo_tcp("0.0.0.0:80"), other.ns.echo_tcp("0.0.0.0:80"));
     exchange(&mut net.outside.connect(at(HOST, first)), b"hello");
     assert_eq!(web.peers().len(), 1);
 }
@@ -195,14 +169,8 @@ fn nobody_else_can_take_a_published_port() {
     udp_in_use(&net.host, any(8081));
     tcp_in_use(&net.host, at(HOST, 8082));
     let loopback = "127.0.0.1:8082".parse().unwrap();
-    assert!(
-        net.host.can_bind_tcp(loopback).is_ok(),
-        "only the address that was named"
-    );
-    assert!(
-        net.host.can_bind_udp(any(8080)).is_ok(),
-        "only the protocol that was named"
-    );
+    assert!(net.host.can_bind_tcp(loopback).is_ok(), "only the address that was named");
+    assert!(net.host.can_bind_udp(any(8080)).is_ok(), "only the protocol that was named");
 
     agent.netd("rm -f web").ok();
     for port in [8080, 8082] {
@@ -217,11 +185,7 @@ fn a_reserved_port_never_answers_by_itself() {
     let agent = net.agent();
     agent.container("web", "-p 8080:80");
     // Nobody listens in the container, so the reset is the container's.
-    let error = net
-        .outside
-        .connect_tcp(at(HOST, 8080), DEADLINE)
-        .map(drop)
-        .unwrap_err();
+    let error = net.outside.connect_tcp(at(HOST, 8080), DEADLINE).map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
 
@@ -255,10 +219,7 @@ fn two_published_ports_may_lead_to_one_container_port() {
     let server = web.ns.echo_udp("0.0.0.0:80");
 
     // One client port asks both: the replies must come from whom it asked.
-    let client = net
-        .outside
-        .run(|| std::net::UdpSocket::bind("192.0.2.2:4000"))
-        .unwrap();
+    let client = net.outside.run(|| std::net::UdpSocket::bind("192.0.2.2:4000")).unwrap();
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     for port in [8080, 8081] {
         client.send_to(b"hello", at(HOST, port)).unwrap();
@@ -275,8 +236,5 @@ fn the_port_column_reads_like_dockers() {
     let agent = net.agent();
     agent.container("web", "-p 8080:80");
     let containers = agent.json("ps");
-    assert_eq!(
-        rows(&containers)[0]["Ports"],
-        serde_json::json!(["0.0.0.0:8080->80/tcp"])
-    );
+    assert_eq!(rows(&containers)[0]["Ports"], serde_json::json!(["0.0.0.0:8080->80/tcp"]));
 }

@@ -30,10 +30,7 @@ fn floods_pass_both_ways_at_once(offload: Offload) {
     let agent = net.agent();
     let (web, client) = web_and_client(&agent);
     net.set_offload(offload, &[&web, &client]);
-    let outside = (
-        net.outside.echo_tcp("0.0.0.0:7"),
-        net.outside.echo_udp("0.0.0.0:7"),
-    );
+    let outside = (net.outside.echo_tcp("0.0.0.0:7"), net.outside.echo_udp("0.0.0.0:7"));
     let inside = (web.ns.echo_tcp("0.0.0.0:80"), web.ns.echo_udp("0.0.0.0:80"));
 
     let (out_to, in_to) = (at(OUTSIDE, 7), at(HOST, 8080));
@@ -47,16 +44,12 @@ fn floods_pass_both_ways_at_once(offload: Offload) {
     });
 
     // The outside sees the host's address, and one port for each socket.
-    for (server, sent, count) in [
-        (&outside.0, &out_tcp, CONNECTIONS),
-        (&outside.1, &out_udp, DATAGRAMS),
-    ] {
+    for (server, sent, count) in
+        [(&outside.0, &out_tcp, CONNECTIONS), (&outside.1, &out_udp, DATAGRAMS)]
+    {
         let heard = flood::heard_all(server, count);
         assert!(sent.values().all(|sender| sender.ip() == client.ip));
-        assert!(
-            heard.values().all(|peer| peer.ip() == HOST),
-            "the host's address is seen"
-        );
+        assert!(heard.values().all(|peer| peer.ip() == HOST), "the host's address is seen");
         let pairs: BTreeSet<_> = sent.values().zip(heard.values()).collect();
         let senders: BTreeSet<_> = sent.values().collect();
         let peers: BTreeSet<_> = heard.values().collect();
@@ -129,19 +122,13 @@ fn iperf3_moves_data(offload: Offload) {
 
     let bits = |ns: &netd_tests::NetNs, line: &str| {
         let result: Value = serde_json::from_str(&ns.exec(line)).expect("iperf3 prints JSON");
-        result["end"]["sum_received"]["bits_per_second"]
-            .as_f64()
-            .unwrap_or_default()
+        result["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or_default()
     };
     for direction in ["", "-R"] {
         let out = format!("iperf3 -J -t 1 {direction} -c {OUTSIDE}");
         let into = format!("iperf3 -J -t 1 {direction} -c {HOST} -p 8080");
         let across = format!("iperf3 -J -t 1 {direction} -c {} -p 80", web.ip);
-        for (ns, line) in [
-            (&client.ns, out),
-            (&net.outside, into),
-            (&client.ns, across),
-        ] {
+        for (ns, line) in [(&client.ns, out), (&net.outside, into), (&client.ns, across)] {
             let bits = bits(ns, &line);
             assert!(bits > 50e6, "`{line}` moves {bits} bits a second");
         }
@@ -202,18 +189,10 @@ fn an_uplink_that_comes_later_is_used() {
     let far = second.echo_udp("198.51.100.2:7");
 
     eventually(DEADLINE, "the new uplink carries traffic", || {
-        client
-            .ns
-            .udp_echoes(far.addr, Duration::from_millis(400))
-            .then_some(())
+        client.ns.udp_echoes(far.addr, Duration::from_millis(400)).then_some(())
     });
     let peers = far.peers();
-    assert!(
-        peers
-            .iter()
-            .all(|peer| peer.ip().to_string() == "198.51.100.1"),
-        "{peers:?}"
-    );
+    assert!(peers.iter().all(|peer| peer.ip().to_string() == "198.51.100.1"), "{peers:?}");
 }
 
 #[test]
@@ -221,10 +200,7 @@ fn flows_show_both_directions_of_a_conversation() {
     let net = Topology::new();
     let agent = net.agent();
     let (web, client) = web_and_client(&agent);
-    let (_far, _near) = (
-        net.outside.echo_tcp("0.0.0.0:7"),
-        web.ns.echo_tcp("0.0.0.0:80"),
-    );
+    let (_far, _near) = (net.outside.echo_tcp("0.0.0.0:7"), web.ns.echo_tcp("0.0.0.0:80"));
     let mut out = client.ns.connect(at(OUTSIDE, 7));
     let mut into = net.outside.connect(at(HOST, 8080));
     exchange(&mut out, b"out");
@@ -260,8 +236,5 @@ fn a_refused_connection_is_told_at_once() {
         let kind = refused.expect_err("nobody listens").kind();
         assert_eq!(kind, std::io::ErrorKind::ConnectionRefused);
     }
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "the reset comes through"
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "the reset comes through");
 }

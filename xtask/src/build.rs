@@ -14,11 +14,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let binary = netd(if args.release {
-        Profile::Release
-    } else {
-        Profile::Dev
-    })?;
+    let binary = netd(if args.release { Profile::Release } else { Profile::Dev })?;
     shell::heading(format_args!("Built {}", binary.display()));
     Ok(())
 }

@@ -37,11 +37,7 @@ pub(crate) struct Args {
 const WEB_ADDRESS: &str = "172.18.0.10";
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let netd = if args.built {
-        build::binary(Profile::Dev)
-    } else {
-        build::netd(Profile::Dev)?
-    };
+    let netd = if args.built { build::binary(Profile::Dev) } else { build::netd(Profile::Dev)? };
     if !shell::is_root() {
         let mut again = shell::as_root(std::env::current_exe()?)?;
         let error = again.args(["demo", "--built"]).exec();
@@ -58,11 +54,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let start = Instant::now();
     let before = State::of_machine()?;
     let scenery = Scenery::new(netd)?;
-    let mut demo = Demo {
-        scenery: &scenery,
-        interrupted,
-        step: 0,
-    };
+    let mut demo = Demo { scenery: &scenery, interrupted, step: 0 };
     let played = demo.play();
     if played.is_err() {
         let log = fs::read_to_string(scratch("agent.log")).unwrap_or_default();
@@ -73,10 +65,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     played.and(removed)?;
     before.ensure_equal(&State::of_machine()?)?;
     said("the machine's links, mounts, namespaces, pins and rule sets are as they were");
-    println!(
-        "\nAll of it is as stated ({:.1} s).",
-        start.elapsed().as_secs_f32()
-    );
+    println!("\nAll of it is as stated ({:.1} s).", start.elapsed().as_secs_f32());
     Ok(())
 }
 
@@ -123,10 +112,7 @@ impl Demo<'_> {
         self.host("ip -brief address show uplink")?;
         Self::page("outside", "the page of the machine outside")?;
         let root = scratch("www/outside");
-        let line = format!(
-            "busybox httpd -f -vv -p {OUTSIDE_ADDRESS}:80 -h {}",
-            root.display()
-        );
+        let line = format!("busybox httpd -f -vv -p {OUTSIDE_ADDRESS}:80 -h {}", root.display());
         let server = self.scenery.start(Host::Outside, &line, "outside.log")?;
         self.listens(Host::Outside, "", 80)?;
         Ok(server)
@@ -170,24 +156,17 @@ impl Demo<'_> {
         self.host("netd ps")?;
         self.host("netd port ls")?;
         self.host("ip -brief link show master docker1")?;
-        let running = rows(&self.json("netd ps --json")?, |row| {
-            row["State"] == "running"
-        });
+        let running = rows(&self.json("netd ps --json")?, |row| row["State"] == "running");
         expect(running == 2, "two containers run")?;
         let published = rows(&self.json("netd port ls --json")?, |row| {
             row["Container"] == "web" && row["HostPort"] == 8080 && row["ContainerPort"] == 80
         });
         // One row for each host address: IPv4, and IPv6 where there is some.
-        expect(
-            published >= 1,
-            "port 8080 of the host leads to port 80 of `web`",
-        )
+        expect(published >= 1, "port 8080 of the host leads to port 80 of `web`")
     }
 
     fn between_containers(&self) -> Result<()> {
-        let ping = self.host(&format!(
-            "netd exec client -- ping -c 3 -i 0.2 {WEB_ADDRESS}"
-        ))?;
+        let ping = self.host(&format!("netd exec client -- ping -c 3 -i 0.2 {WEB_ADDRESS}"))?;
         expect(ping.contains(" 0% packet loss"), "every echo was answered")?;
 
         let server = self.scenery.start(
@@ -199,23 +178,14 @@ impl Demo<'_> {
         let line = format!("netd exec client -- iperf3 --client {WEB_ADDRESS} --time 2 --format g");
         self.host(&line)?;
         server.wait()?;
-        let page = self.host(&format!(
-            "netd exec client -- curl -sS http://{WEB_ADDRESS}/"
-        ))?;
-        expect(
-            page.contains("the page of the container"),
-            "the client reads the web server's page",
-        )
+        let page = self.host(&format!("netd exec client -- curl -sS http://{WEB_ADDRESS}/"))?;
+        expect(page.contains("the page of the container"), "the client reads the web server's page")
     }
 
     fn container_to_outside(&self, server: &Background) -> Result<()> {
-        let ping = self.host(&format!(
-            "netd exec client -- ping -c 3 -i 0.2 {OUTSIDE_ADDRESS}"
-        ))?;
+        let ping = self.host(&format!("netd exec client -- ping -c 3 -i 0.2 {OUTSIDE_ADDRESS}"))?;
         expect(ping.contains(" 0% packet loss"), "every echo was answered")?;
-        let page = self.host(&format!(
-            "netd exec client -- curl -sS http://{OUTSIDE_ADDRESS}/"
-        ))?;
+        let page = self.host(&format!("netd exec client -- curl -sS http://{OUTSIDE_ADDRESS}/"))?;
         expect(
             page.contains("the page of the machine outside"),
             "the client reads a page of the outside",
@@ -234,10 +204,8 @@ impl Demo<'_> {
     }
 
     fn outside_to_port(&self) -> Result<()> {
-        let page = self.scenery.run(
-            Host::Outside,
-            &format!("curl -sS http://{HOST_ADDRESS}:8080/"),
-        )?;
+        let page =
+            self.scenery.run(Host::Outside, &format!("curl -sS http://{HOST_ADDRESS}:8080/"))?;
         expect(
             page.contains("the page of the container"),
             "the outside reads the container's page",
@@ -249,9 +217,7 @@ impl Demo<'_> {
         let log = self.host("netd logs web")?;
         // The first was the client container, the second is the outside.
         expect(
-            clients(&log)
-                .last()
-                .is_some_and(|client| client == OUTSIDE_ADDRESS),
+            clients(&log).last().is_some_and(|client| client == OUTSIDE_ADDRESS),
             "the web server's log shows the client's own address",
         )
     }
@@ -259,27 +225,17 @@ impl Demo<'_> {
     fn flows_and_counters(&self) -> Result<()> {
         self.host("netd flows")?;
         let flows = self.json("netd flows --json")?;
-        let snat = rows(&flows, |row| {
-            row["Nat"] == "snat" && row["Reply"]["Dst"] == HOST_ADDRESS
-        });
-        expect(
-            snat > 0,
-            "there are flows that go out from the host's address",
-        )?;
-        let dnat = rows(&flows, |row| {
-            row["Nat"] == "dnat" && row["Original"]["Src"] == OUTSIDE_ADDRESS
-        });
-        expect(
-            dnat > 0,
-            "there are flows that come in through the published port",
-        )?;
+        let snat = rows(&flows, |row| row["Nat"] == "snat" && row["Reply"]["Dst"] == HOST_ADDRESS);
+        expect(snat > 0, "there are flows that go out from the host's address")?;
+        let dnat =
+            rows(&flows, |row| row["Nat"] == "dnat" && row["Original"]["Src"] == OUTSIDE_ADDRESS);
+        expect(dnat > 0, "there are flows that come in through the published port")?;
 
         self.host("netd stats")?;
         let stats = self.json("netd stats --json")?;
         for program in ["from_container", "from_uplink"] {
-            let counted = rows(&stats, |row| {
-                row["Program"] == program && row["Packets"].as_u64() > Some(0)
-            });
+            let counted =
+                rows(&stats, |row| row["Program"] == program && row["Packets"].as_u64() > Some(0));
             expect(counted > 0, &format!("`{program}` has counted packets"))?;
         }
         Ok(())
@@ -292,10 +248,7 @@ impl Demo<'_> {
             .zip(before.iter().zip(&now))
         {
             println!("host$ {name} | cmp - before");
-            expect(
-                before == now,
-                &format!("the {} bytes are the same", before.len()),
-            )?;
+            expect(before == now, &format!("the {} bytes are the same", before.len()))?;
         }
         Ok(())
     }
@@ -307,14 +260,8 @@ impl Demo<'_> {
         self.host("netd ps -a")?;
         self.host("netd network ls")?;
         self.host("ip -brief link show")?;
-        expect(
-            rows(&self.json("netd ps -a --json")?, |_| true) == 0,
-            "no container is left",
-        )?;
-        expect(
-            rows(&self.json("netd flows --json")?, |_| true) == 0,
-            "no flow is left",
-        )?;
+        expect(rows(&self.json("netd ps -a --json")?, |_| true) == 0, "no container is left")?;
+        expect(rows(&self.json("netd flows --json")?, |_| true) == 0, "no flow is left")?;
         before.ensure_equal(&State::of_host(self.scenery)?)?;
         said(&format!(
             "links, routes, namespaces and pins ({}) are as before the network",
@@ -337,9 +284,8 @@ impl Demo<'_> {
     fn listens(&self, host: Host, prefix: &str, port: u16) -> Result<()> {
         eventually(&format!("something listens on port {port}"), || {
             self.not_interrupted()?;
-            let sockets = self
-                .scenery
-                .capture(host, &format!("{prefix}ss -Htln sport = :{port}"))?;
+            let sockets =
+                self.scenery.capture(host, &format!("{prefix}ss -Htln sport = :{port}"))?;
             Ok((!sockets.trim().is_empty()).then_some(()))
         })
     }
@@ -385,17 +331,13 @@ fn clients(log: &str) -> Vec<String> {
         .filter_map(|(client, _)| client.rsplit_once(':'))
         .map(|(address, _)| {
             let address = address.trim_matches(['[', ']']);
-            address
-                .strip_prefix("::ffff:")
-                .unwrap_or(address)
-                .to_owned()
+            address.strip_prefix("::ffff:").unwrap_or(address).to_owned()
         })
         .collect()
 }
 
 fn rows(list: &Value, mut wanted: impl FnMut(&Value) -> bool) -> usize {
-    list.as_array()
-        .map_or(0, |rows| rows.iter().filter(|row| wanted(row)).count())
+    list.as_array().map_or(0, |rows| rows.iter().filter(|row| wanted(row)).count())
 }
 
 #[cfg(test)]

@@ -29,19 +29,13 @@ const MACHETE: &str = "0.9.2";
 
 pub(crate) fn main(_: &Args) -> Result<()> {
     setup::ensure()?;
-    shell::run(
-        "Formatting",
-        shell::cargo().args(["fmt", "--all", "--check"]),
-    )?;
+    shell::run("Formatting", shell::cargo().args(["fmt", "--all", "--check"]))?;
     check_lengths()?;
 
     let typos = setup::ensure_typos(TYPOS)?;
     shell::run("Spelling", Command::new(typos).current_dir(shell::root()))?;
     let machete = setup::ensure_machete(MACHETE)?;
-    shell::run(
-        "Unused dependencies",
-        Command::new(machete).current_dir(shell::root()),
-    )?;
+    shell::run("Unused dependencies", Command::new(machete).current_dir(shell::root()))?;
 
     let mut clippy = shell::cargo();
     clippy.args([
@@ -55,10 +49,7 @@ pub(crate) fn main(_: &Args) -> Result<()> {
     ]);
     shell::run("Clippy", &mut clippy)?;
     shell::run("Clippy on the eBPF crate", &mut clippy_ebpf())?;
-    shell::run(
-        "Warnings of the eBPF crate's own compiler",
-        &mut check_ebpf()?,
-    )?;
+    shell::run("Warnings of the eBPF crate's own compiler", &mut check_ebpf()?)?;
     shell::heading("No complaints");
     Ok(())
 }
@@ -69,13 +60,7 @@ pub(crate) fn main(_: &Args) -> Result<()> {
 fn clippy_ebpf() -> Command {
     let mut command = shell::cargo();
     command
-        .args([
-            "clippy",
-            "--package",
-            "netd-ebpf",
-            "--target",
-            shell::host(),
-        ])
+        .args(["clippy", "--package", "netd-ebpf", "--target", shell::host()])
         .args(["--target-dir"])
         .arg(shell::target_dir().join("lint"))
         .args(["--", "-Dwarnings"])
@@ -107,19 +92,13 @@ fn check_lengths() -> Result<()> {
         }
     }
     if !unexplained.is_empty() {
-        bail!(
-            "{}; split it, or say `//! {REASON} …` in its head",
-            unexplained.join(", ")
-        );
+        bail!("{}; split it, or say `//! {REASON} …` in its head", unexplained.join(", "));
     }
     Ok(())
 }
 
 fn explains_length(source: &str) -> bool {
-    source
-        .lines()
-        .take_while(|line| line.starts_with("//!"))
-        .any(|line| line.contains(REASON))
+    source.lines().take_while(|line| line.starts_with("//!")).any(|line| line.contains(REASON))
 }
 
 fn find_sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -143,11 +122,7 @@ mod tests {
 
     #[test]
     fn a_reason_counts_in_the_module_comment_only() {
-        assert!(explains_length(
-            "//! Routes.\n//! Long because the table is one.\n\nuse x;\n"
-        ));
-        assert!(!explains_length(
-            "//! Routes.\n\n// Long because\nfn f() {}\n"
-        ));
+        assert!(explains_length("//! Routes.\n//! Long because the table is one.\n\nuse x;\n"));
+        assert!(!explains_length("//! Routes.\n\n// Long because\nfn f() {}\n"));
     }
 }

@@ -42,13 +42,8 @@ const PROGRAMS: [(&str, &str); 11] = [
 /// A compiler with a prebuilt `core` for the eBPF target.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 /// What bpf-linker is built with.
-const LINKER_PACKAGES: [&str; 5] = [
-    "llvm-22-dev",
-    "libpolly-22-dev",
-    "zlib1g-dev",
-    "libzstd-dev",
-    "libxml2-dev",
-];
+const LINKER_PACKAGES: [&str; 5] =
+    ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"];
 
 /// A thing that is not on the machine.
 struct Missing {
@@ -70,10 +65,8 @@ pub(crate) fn ensure() -> Result<()> {
 
 /// Installs what is missing on Debian; elsewhere says what to do.
 fn install(missing: &[Missing]) -> Result<()> {
-    let packages: Vec<_> = missing
-        .iter()
-        .flat_map(|thing| thing.packages.iter().copied())
-        .collect();
+    let packages: Vec<_> =
+        missing.iter().flat_map(|thing| thing.packages.iter().copied()).collect();
     if packages.is_empty() {
         return Ok(());
     }
@@ -115,10 +108,7 @@ fn missing() -> Vec<Missing> {
 
 fn advice(missing: &[Missing]) -> String {
     let mut text = "there is no apt-get here to install what is missing:".to_owned();
-    for Missing {
-        what, elsewhere, ..
-    } in missing
-    {
+    for Missing { what, elsewhere, .. } in missing {
         let _ = write!(text, "\n  {what}: {elsewhere}");
     }
     text
@@ -135,37 +125,22 @@ fn install_packages(packages: &[&str], missing: &[Missing]) -> Result<()> {
     }
     if !shell::is_root() {
         // Asks for the password now, not in the middle of a step whose output is in a log.
-        shell::run(
-            "Becoming root to install packages",
-            Command::new("sudo").arg("--validate"),
-        )?;
+        shell::run("Becoming root to install packages", Command::new("sudo").arg("--validate"))?;
     }
     // The machine's lists of packages may be there and good: then no update.
     let title = format!("Installing {}", packages.join(" "));
     if apt_knows(packages) && shell::run_quietly(&title, &mut apt_install(packages)?).is_ok() {
         return Ok(());
     }
-    shell::run_quietly(
-        "Updating the lists of packages",
-        apt("update")?.arg("--quiet"),
-    )?;
+    shell::run_quietly("Updating the lists of packages", apt("update")?.arg("--quiet"))?;
     shell::run_quietly(&title, &mut apt_install(packages)?)
         .map_err(|error| error.context(advice_for_debian(missing)))
 }
 
 fn advice_for_debian(missing: &[Missing]) -> String {
     let mut text = "could not install Debian's packages; install these yourself:".to_owned();
-    for Missing {
-        what,
-        packages,
-        elsewhere,
-    } in missing
-    {
-        let _ = write!(
-            text,
-            "\n  {what}: packages {}, or {elsewhere}",
-            packages.join(" ")
-        );
+    for Missing { what, packages, elsewhere } in missing {
+        let _ = write!(text, "\n  {what}: packages {}, or {elsewhere}", packages.join(" "));
     }
     text.push('\n');
     text
@@ -187,9 +162,7 @@ fn apt(subcommand: &str) -> Result<Command> {
 
 fn apt_install(packages: &[&str]) -> Result<Command> {
     let mut command = apt("install")?;
-    command
-        .args(["--yes", "--quiet", "--no-install-recommends"])
-        .args(packages);
+    command.args(["--yes", "--quiet", "--no-install-recommends"]).args(packages);
     Ok(command)
 }
 
@@ -204,11 +177,7 @@ fn install_linker() -> Result<()> {
     let prefix = prefix.trim();
     let mut command = install_tool("bpf-linker", &format!("{major}.{minor}.{patch}"));
     command
-        .args([
-            "--no-default-features",
-            "--features",
-            &format!("llvm-{LLVM_MAJOR}"),
-        ])
+        .args(["--no-default-features", "--features", &format!("llvm-{LLVM_MAJOR}")])
         .env("LLVM_PREFIX", prefix)
         .env(format!("LLVM_SYS_{LLVM_MAJOR}1_PREFIX"), prefix);
     shell::run_quietly("Building bpf-linker (about a minute)", &mut command)
@@ -220,10 +189,7 @@ pub(crate) fn ensure_machete(version: &str) -> Result<PathBuf> {
     let path = toolchain::tools(shell::root()).join("bin/cargo-machete");
     if !is_version(&path, version) {
         let mut command = install_tool("cargo-machete", version);
-        shell::run_quietly(
-            "Building cargo-machete (about a minute)",
-            command.arg("--debug"),
-        )?;
+        shell::run_quietly("Building cargo-machete (about a minute)", command.arg("--debug"))?;
     }
     Ok(path)
 }

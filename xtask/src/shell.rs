@@ -83,9 +83,7 @@ pub(crate) fn heading(title: impl Display) {
 /// Runs a command that shows its own progress.
 pub(crate) fn run(title: &str, command: &mut Command) -> Result<()> {
     heading(title);
-    let status = command
-        .status()
-        .with_context(|| format!("failed to start {}", line(command)))?;
+    let status = command.status().with_context(|| format!("failed to start {}", line(command)))?;
     ensure_success(title, status)
 }
 
@@ -95,10 +93,7 @@ pub(crate) fn run_quietly(title: &str, command: &mut Command) -> Result<()> {
     heading(title);
     let folder = target_dir().join("xtask");
     fs::create_dir_all(&folder)?;
-    let name: String = title
-        .chars()
-        .map(|c| if c.is_alphanumeric() { c } else { '-' })
-        .collect();
+    let name: String = title.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     let path = folder.join(format!("{}.log", name.to_lowercase()));
     let log =
         File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;

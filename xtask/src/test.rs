@@ -19,21 +19,12 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     build::netd(Profile::Dev)?;
 
     let mut unit = shell::cargo();
-    unit.args([
-        "test",
-        "--package",
-        "netd",
-        "--package",
-        "netd-common",
-        "--package",
-        "xtask",
-    ]);
+    unit.args(["test", "--package", "netd", "--package", "netd-common", "--package", "xtask"]);
     unit.args(&args.filter);
     shell::run("Unit and property tests", &mut unit)?;
 
     let mut root = shell::cargo();
-    root.args(["test", "--package", "netd-tests"])
-        .args(&args.filter);
+    root.args(["test", "--package", "netd-tests"]).args(&args.filter);
     if !shell::is_root() {
         // Asks for the password before cargo's output begins; built as the
         // user, so that `target/` stays the user's.
@@ -48,8 +39,5 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 
 /// The variable that names cargo's runner for the host's own target.
 fn runner_variable() -> String {
-    format!(
-        "CARGO_TARGET_{}_RUNNER",
-        shell::host().to_uppercase().replace(['-', '.'], "_")
-    )
+    format!("CARGO_TARGET_{}_RUNNER", shell::host().to_uppercase().replace(['-', '.'], "_"))
 }

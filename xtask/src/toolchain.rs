@@ -170,9 +170,7 @@ fn clear_foreign_variables(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let Some(text) = name.to_str() else { continue };
         if FOREIGN_VARIABLES.contains(&text)
-            || FOREIGN_PREFIXES
-                .iter()
-                .any(|prefix| text.starts_with(prefix))
+            || FOREIGN_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
         {
             command.env_remove(&name);
         }
@@ -199,9 +197,7 @@ fn has_nightly_source() -> bool {
     let mut command = nightly("rustc");
     command.args(["--print", "sysroot"]);
     stdout(&mut command).is_some_and(|sysroot| {
-        Path::new(sysroot.trim())
-            .join("lib/rustlib/src/rust/library/core")
-            .is_dir()
+        Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir()
     })
 }
 
@@ -214,9 +210,7 @@ fn has_linkable_llvm(mut rustc: Command) -> bool {
 
 /// The LLVM of `rustc -vV`'s output.
 fn llvm_major(verbose_version: &str) -> Option<u32> {
-    let line = verbose_version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let line = verbose_version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     line.split('.').next()?.trim().parse().ok()
 }
 
@@ -226,25 +220,14 @@ fn linker_version(linker: &Path) -> Option<(u32, u32, u32)> {
 
 /// Reads `NAME MAJOR.MINOR.PATCH`, as every cargo-built tool prints it.
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
-    let mut numbers = text
-        .split_whitespace()
-        .nth(1)?
-        .split(['.', '-', '+'])
-        .map(str::parse);
-    Some((
-        numbers.next()?.ok()?,
-        numbers.next()?.ok()?,
-        numbers.next()?.ok()?,
-    ))
+    let mut numbers = text.split_whitespace().nth(1)?.split(['.', '-', '+']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// The output of a command that succeeded.
 fn stdout(command: &mut Command) -> Option<String> {
     let output = command.stderr(std::process::Stdio::null()).output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -41,17 +41,10 @@ pub enum ClientError {
     #[error("{}", error.message)]
     Agent { status: u16, error: ApiError },
     #[error("the netd agent at {} closed the connection", socket.display())]
-    Connection {
-        socket: PathBuf,
-        source: hyper::Error,
-    },
+    Connection { socket: PathBuf, source: hyper::Error },
     /// Both ends are netd, so this is a bug or another version.
     #[error("unexpected answer of the netd agent at {} ({status})", socket.display())]
-    Answer {
-        socket: PathBuf,
-        status: u16,
-        source: serde_json::Error,
-    },
+    Answer { socket: PathBuf, status: u16, source: serde_json::Error },
 }
 
 impl ClientError {
@@ -67,9 +60,7 @@ impl Client {
     /// A client of the agent that listens on `socket`. Connects with the first
     /// call.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self {
-            socket: socket.into(),
-        }
+        Self { socket: socket.into() }
     }
 
     pub fn socket(&self) -> &Path {
@@ -101,13 +92,11 @@ impl Client {
     }
 
     pub async fn network_connect(&self, name: &str, body: &Connect) -> Result<()> {
-        self.send(Method::POST, &path(&["networks", name, "connect"]), body)
-            .await
+        self.send(Method::POST, &path(&["networks", name, "connect"]), body).await
     }
 
     pub async fn network_disconnect(&self, name: &str, body: &Connect) -> Result<()> {
-        self.send(Method::POST, &path(&["networks", name, "disconnect"]), body)
-            .await
+        self.send(Method::POST, &path(&["networks", name, "disconnect"]), body).await
     }
 
     /// The running containers.
@@ -132,19 +121,16 @@ impl Client {
     }
 
     pub async fn container_started(&self, name: &str, body: &Started) -> Result<()> {
-        self.send(Method::POST, &path(&["containers", name, "started"]), body)
-            .await
+        self.send(Method::POST, &path(&["containers", name, "started"]), body).await
     }
 
     pub async fn container_stop(&self, name: &str, body: &Stop) -> Result<()> {
-        self.send(Method::POST, &path(&["containers", name, "stop"]), body)
-            .await
+        self.send(Method::POST, &path(&["containers", name, "stop"]), body).await
     }
 
     /// Refused for a running container.
     pub async fn container_remove(&self, name: &str) -> Result<()> {
-        self.bare(Method::DELETE, &path(&["containers", name]))
-            .await
+        self.bare(Method::DELETE, &path(&["containers", name])).await
     }
 
     /// Kills a running container first.
@@ -164,21 +150,11 @@ impl Client {
     }
 
     pub async fn port_add(&self, container: &str, body: &Ports) -> Result<Vec<PortRow>> {
-        self.send(
-            Method::POST,
-            &path(&["containers", container, "ports"]),
-            body,
-        )
-        .await
+        self.send(Method::POST, &path(&["containers", container, "ports"]), body).await
     }
 
     pub async fn port_remove(&self, container: &str, body: &Ports) -> Result<()> {
-        self.send(
-            Method::DELETE,
-            &path(&["containers", container, "ports"]),
-            body,
-        )
-        .await
+        self.send(Method::DELETE, &path(&["containers", container, "ports"]), body).await
     }
 
     pub async fn ipam(&self) -> Result<Vec<LeaseRow>> {
@@ -218,16 +194,11 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T> {
-        let broken = |source| ClientError::Connection {
-            socket: self.socket.clone(),
-            source,
-        };
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| self.connect_error(source))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
+        let broken = |source| ClientError::Connection { socket: self.socket.clone(), source };
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|source| self.connect_error(source))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Its own error comes out of the call below.
         let driver = tokio::spawn(connection);
         let request = Request::builder()
@@ -239,12 +210,7 @@ impl Client {
             .expect("an escaped path and constant headers make a valid request");
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
-        let bytes = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(broken)?
-            .to_bytes();
+        let bytes = response.into_body().collect().await.map_err(broken)?.to_bytes();
         driver.abort();
         if status.is_success() {
             let json: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
@@ -253,29 +219,19 @@ impl Client {
         }
         let error =
             serde_json::from_slice(&bytes).map_err(|source| self.answer_error(status, source))?;
-        Err(ClientError::Agent {
-            status: status.as_u16(),
-            error,
-        })
+        Err(ClientError::Agent { status: status.as_u16(), error })
     }
 
     fn connect_error(&self, source: io::Error) -> ClientError {
         if source.kind() == io::ErrorKind::PermissionDenied {
             ClientError::Permission(self.socket.clone())
         } else {
-            ClientError::Unreachable {
-                socket: self.socket.clone(),
-                source,
-            }
+            ClientError::Unreachable { socket: self.socket.clone(), source }
         }
     }
 
     fn answer_error(&self, status: StatusCode, source: serde_json::Error) -> ClientError {
-        ClientError::Answer {
-            socket: self.socket.clone(),
-            status: status.as_u16(),
-            source,
-        }
+        ClientError::Answer { socket: self.socket.clone(), status: status.as_u16(), source }
     }
 }
 
@@ -307,9 +263,6 @@ mod tests {
 
     #[test]
     fn names_are_escaped_in_paths() {
-        assert_eq!(
-            path(&["networks", "a b/../c?é"]),
-            "/v1/networks/a%20b%2F..%2Fc%3F%C3%A9"
-        );
+        assert_eq!(path(&["networks", "a b/../c?é"]), "/v1/networks/a%20b%2F..%2Fc%3F%C3%A9");
     }
 }

@@ -170,10 +170,8 @@ pub fn network(state: &State, network: &Network) -> NetworkInspect {
         .containers
         .values()
         .filter_map(|container| {
-            let endpoint = container
-                .endpoints
-                .iter()
-                .find(|endpoint| endpoint.network == network.id)?;
+            let endpoint =
+                container.endpoints.iter().find(|endpoint| endpoint.network == network.id)?;
             let shown = NetworkContainer {
                 name: container.name.to_string(),
                 endpoint_id: endpoint.id.to_string(),
@@ -207,9 +205,8 @@ pub fn network(state: &State, network: &Network) -> NetworkInspect {
 }
 
 fn ipam_config(pool: &Pool) -> IpamConfig {
-    let default_gateway = pool
-        .default_gateway
-        .map(|gateway| ("DefaultGatewayIPv4".to_owned(), gateway.to_string()));
+    let default_gateway =
+        pool.default_gateway.map(|gateway| ("DefaultGatewayIPv4".to_owned(), gateway.to_string()));
     IpamConfig {
         subnet: pool.subnet.to_string(),
         ip_range: pool.ip_range.map(|range| range.to_string()),
@@ -255,9 +252,7 @@ pub fn container(state: &State, container: &Container) -> ContainerInspect {
             port_bindings: ports.clone(),
             auto_remove: container.auto_remove,
         },
-        config: ConfigInspect {
-            cmd: container.command.clone(),
-        },
+        config: ConfigInspect { cmd: container.command.clone() },
         network_settings: NetworkSettings {
             sandbox_id: container.id.to_string(),
             sandbox_key: container.netns.display().to_string(),
@@ -273,10 +268,10 @@ fn network_mode(state: &State, container: &Container) -> String {
         Mode::None => "none".to_owned(),
         Mode::Host => "host".to_owned(),
         Mode::Container(other) => format!("container:{other}"),
-        Mode::Networks => container.endpoints.first().map_or_else(
-            || "default".to_owned(),
-            |endpoint| network_name(state, endpoint),
-        ),
+        Mode::Networks => container
+            .endpoints
+            .first()
+            .map_or_else(|| "default".to_owned(), |endpoint| network_name(state, endpoint)),
     }
 }
 
@@ -311,10 +306,7 @@ fn default_endpoint(state: &State, container: &Container) -> DefaultEndpoint {
 
 fn shown(state: &State, endpoint: &Endpoint) -> EndpointInspect {
     let pool = state.networks.get(&endpoint.network).and_then(|network| {
-        network
-            .pools
-            .iter()
-            .find(|pool| pool.subnet.contains(endpoint.address.ip()))
+        network.pools.iter().find(|pool| pool.subnet.contains(endpoint.address.ip()))
     });
     EndpointInspect {
         mac_address: endpoint.mac.to_string(),

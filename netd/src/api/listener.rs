@@ -48,19 +48,13 @@ impl Listener {
     /// The socket of an agent that has died is replaced; one that answers is
     /// left alone. Call it within a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, ServerError> {
-        let bind_error = |source| ServerError::Bind {
-            path: path.to_owned(),
-            source,
-        };
+        let bind_error = |source| ServerError::Bind { path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(parent)
-                .map_err(|source| ServerError::Directory {
-                    path: parent.to_owned(),
-                    source,
-                })?;
+                .map_err(|source| ServerError::Directory { path: parent.to_owned(), source })?;
         }
         remove_stale(path)?;
         let socket = UnixListener::bind(path).map_err(bind_error)?;
@@ -79,10 +73,7 @@ impl Listener {
         axum::serve(self.socket, router)
             .with_graceful_shutdown(shutdown)
             .await
-            .map_err(|source| ServerError::Serve {
-                path: self.file.0.clone(),
-                source,
-            })
+            .map_err(|source| ServerError::Serve { path: self.file.0.clone(), source })
     }
 }
 
@@ -99,9 +90,7 @@ fn remove_stale(path: &Path) -> Result<(), ServerError> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(ServerError::Taken(path.to_owned()))
         }
-        Err(_) => fs::remove_file(path).map_err(|source| ServerError::Bind {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(_) => fs::remove_file(path)
+            .map_err(|source| ServerError::Bind { path: path.to_owned(), source }),
     }
 }

@@ -2,8 +2,12 @@
 //! knows the shape of requests and answers, and nothing of how they are met:
 //! the agent reads [`Request`]s from the other end of a [`Handle`].
 
+pub mod client;
 pub mod inspect;
+mod listener;
 pub mod rows;
+pub mod server;
+pub mod service;
 pub mod types;
 
 #[cfg(test)]

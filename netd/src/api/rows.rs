@@ -24,11 +24,7 @@ pub fn network(network: &Network) -> NetworkSummary {
         name: network.name.to_string(),
         driver: DRIVER.to_owned(),
         scope: SCOPE.to_owned(),
-        subnets: network
-            .pools
-            .iter()
-            .map(|pool| pool.subnet.to_string())
-            .collect(),
+        subnets: network.pools.iter().map(|pool| pool.subnet.to_string()).collect(),
     }
 }
 
@@ -41,10 +37,7 @@ pub fn containers(state: &State, all: bool) -> Vec<ContainerSummary> {
         .filter(|container| all || !matches!(container.state, ContainerState::Exited { .. }))
         .collect();
     containers.sort_by(|a, b| (&b.created, &a.name).cmp(&(&a.created, &b.name)));
-    containers
-        .into_iter()
-        .map(|one| container(state, one))
-        .collect()
+    containers.into_iter().map(|one| container(state, one)).collect()
 }
 
 pub fn container(state: &State, container: &Container) -> ContainerSummary {
@@ -82,26 +75,21 @@ fn networks_of(state: &State, container: &Container) -> Vec<String> {
         Mode::None => vec!["none".to_owned()],
         Mode::Host => vec!["host".to_owned()],
         Mode::Container(other) => vec![format!("container:{}", display_name(state, other))],
-        Mode::Networks => container
-            .endpoints
-            .iter()
-            .map(|endpoint| network_name(state, endpoint))
-            .collect(),
+        Mode::Networks => {
+            container.endpoints.iter().map(|endpoint| network_name(state, endpoint)).collect()
+        }
     }
 }
 
 fn display_name(state: &State, id: &crate::model::Id) -> String {
-    state
-        .containers
-        .get(id)
-        .map_or_else(|| id.short().to_owned(), |other| other.name.to_string())
+    state.containers.get(id).map_or_else(|| id.short().to_owned(), |other| other.name.to_string())
 }
 
 pub(super) fn network_name(state: &State, endpoint: &Endpoint) -> String {
-    state.networks.get(&endpoint.network).map_or_else(
-        || endpoint.network.short().to_owned(),
-        |network| network.name.to_string(),
-    )
+    state
+        .networks
+        .get(&endpoint.network)
+        .map_or_else(|| endpoint.network.short().to_owned(), |network| network.name.to_string())
 }
 
 /// `port ls`: of one container, or of all.
@@ -113,10 +101,7 @@ pub fn ports<'a>(
     for container in containers {
         for endpoint in &container.endpoints {
             rows.extend(
-                endpoint
-                    .ports
-                    .iter()
-                    .map(|mapping| port(state, container, endpoint, mapping)),
+                endpoint.ports.iter().map(|mapping| port(state, container, endpoint, mapping)),
             );
         }
     }
@@ -149,10 +134,7 @@ pub fn port(
 pub fn leases(state: &State) -> Vec<LeaseRow> {
     let mut networks: Vec<&Network> = state.networks.values().collect();
     networks.sort_by(|a, b| a.name.cmp(&b.name));
-    networks
-        .into_iter()
-        .flat_map(|network| leases_of(state, network))
-        .collect()
+    networks.into_iter().flat_map(|network| leases_of(state, network)).collect()
 }
 
 fn leases_of(state: &State, network: &Network) -> Vec<LeaseRow> {
@@ -169,11 +151,7 @@ fn leases_of(state: &State, network: &Network) -> Vec<LeaseRow> {
             };
             rows.push((address, row));
         };
-        add(
-            pool.gateway,
-            "gateway".to_owned(),
-            Some(network.bridge_mac.to_string()),
-        );
+        add(pool.gateway, "gateway".to_owned(), Some(network.bridge_mac.to_string()));
         if let Some(gateway) = pool.default_gateway.filter(|other| *other != pool.gateway) {
             add(gateway, "default-gateway".to_owned(), None);
         }

@@ -44,25 +44,17 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/networks", get(network_list).post(network_create))
         .route(
             "/v1/networks/{name}",
-            get(network_inspect)
-                .delete(network_remove)
-                .post(network_prune),
+            get(network_inspect).delete(network_remove).post(network_prune),
         )
         .route("/v1/networks/{name}/connect", post(network_connect))
         .route("/v1/networks/{name}/disconnect", post(network_disconnect))
         .route("/v1/containers", get(container_list).post(container_create))
-        .route(
-            "/v1/containers/{name}",
-            get(container_inspect).delete(container_remove),
-        )
+        .route("/v1/containers/{name}", get(container_inspect).delete(container_remove))
         .route("/v1/containers/{name}/sandbox", get(container_sandbox))
         .route("/v1/containers/{name}/started", post(container_started))
         .route("/v1/containers/{name}/stop", post(container_stop))
         .route("/v1/ports", get(port_list))
-        .route(
-            "/v1/containers/{name}/ports",
-            post(port_add).merge(delete(port_remove)),
-        )
+        .route("/v1/containers/{name}/ports", post(port_add).merge(delete(port_remove)))
         .route("/v1/ipam", get(ipam))
         .route("/v1/flows", get(flows))
         .route("/v1/stats", get(stats))
@@ -96,10 +88,7 @@ async fn network_list(State(agent): Agent) -> Answer {
 }
 
 async fn network_create(State(agent): Agent, Body(body): Body<NetworkCreate>) -> Answer {
-    agent
-        .call(|reply| Request::NetworkCreate(body, reply))
-        .await
-        .map(created)
+    agent.call(|reply| Request::NetworkCreate(body, reply)).await.map(created)
 }
 
 /// `POST /v1/networks/prune`. A route of its own would hide a network of this
@@ -112,17 +101,11 @@ async fn network_prune(State(agent): Agent, Named(name): Named, uri: Uri) -> Ans
 }
 
 async fn network_inspect(State(agent): Agent, Named(name): Named) -> Answer {
-    agent
-        .call(|reply| Request::NetworkInspect(name, reply))
-        .await
-        .map(ok)
+    agent.call(|reply| Request::NetworkInspect(name, reply)).await.map(ok)
 }
 
 async fn network_remove(State(agent): Agent, Named(name): Named) -> Answer {
-    agent
-        .call(|reply| Request::NetworkRemove(name, reply))
-        .await
-        .map(done)
+    agent.call(|reply| Request::NetworkRemove(name, reply)).await.map(done)
 }
 
 async fn network_connect(
@@ -130,10 +113,7 @@ async fn network_connect(
     Named(name): Named,
     Body(body): Body<Connect>,
 ) -> Answer {
-    agent
-        .call(|reply| Request::NetworkConnect(name, body, reply))
-        .await
-        .map(done)
+    agent.call(|reply| Request::NetworkConnect(name, body, reply)).await.map(done)
 }
 
 async fn network_disconnect(
@@ -141,10 +121,7 @@ async fn network_disconnect(
     Named(name): Named,
     Body(body): Body<Connect>,
 ) -> Answer {
-    agent
-        .call(|reply| Request::NetworkDisconnect(name, body, reply))
-        .await
-        .map(done)
+    agent.call(|reply| Request::NetworkDisconnect(name, body, reply)).await.map(done)
 }
 
 #[derive(Deserialize)]
@@ -157,36 +134,20 @@ async fn container_list(
     State(agent): Agent,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer {
-    let which = if query?.all {
-        Which::All
-    } else {
-        Which::Running
-    };
-    agent
-        .call(|reply| Request::ContainerList(which, reply))
-        .await
-        .map(ok)
+    let which = if query?.all { Which::All } else { Which::Running };
+    agent.call(|reply| Request::ContainerList(which, reply)).await.map(ok)
 }
 
 async fn container_create(State(agent): Agent, Body(body): Body<ContainerCreate>) -> Answer {
-    agent
-        .call(|reply| Request::ContainerCreate(body, reply))
-        .await
-        .map(created)
+    agent.call(|reply| Request::ContainerCreate(body, reply)).await.map(created)
 }
 
 async fn container_inspect(State(agent): Agent, Named(name): Named) -> Answer {
-    agent
-        .call(|reply| Request::ContainerInspect(name, reply))
-        .await
-        .map(ok)
+    agent.call(|reply| Request::ContainerInspect(name, reply)).await.map(ok)
 }
 
 async fn container_sandbox(State(agent): Agent, Named(name): Named) -> Answer {
-    agent
-        .call(|reply| Request::ContainerSandbox(name, reply))
-        .await
-        .map(ok)
+    agent.call(|reply| Request::ContainerSandbox(name, reply)).await.map(ok)
 }
 
 async fn container_started(
@@ -194,17 +155,11 @@ async fn container_started(
     Named(name): Named,
     Body(body): Body<Started>,
 ) -> Answer {
-    agent
-        .call(|reply| Request::ContainerStarted(name, body, reply))
-        .await
-        .map(done)
+    agent.call(|reply| Request::ContainerStarted(name, body, reply)).await.map(done)
 }
 
 async fn container_stop(State(agent): Agent, Named(name): Named, Body(body): Body<Stop>) -> Answer {
-    agent
-        .call(|reply| Request::ContainerStop(name, body, reply))
-        .await
-        .map(done)
+    agent.call(|reply| Request::ContainerStop(name, body, reply)).await.map(done)
 }
 
 #[derive(Deserialize)]
@@ -218,15 +173,8 @@ async fn container_remove(
     Named(name): Named,
     query: Result<Query<RemoveQuery>, QueryRejection>,
 ) -> Answer {
-    let removal = if query?.force {
-        Removal::Force
-    } else {
-        Removal::IfStopped
-    };
-    agent
-        .call(|reply| Request::ContainerRemove(name, removal, reply))
-        .await
-        .map(done)
+    let removal = if query?.force { Removal::Force } else { Removal::IfStopped };
+    agent.call(|reply| Request::ContainerRemove(name, removal, reply)).await.map(done)
 }
 
 #[derive(Deserialize)]
@@ -236,24 +184,15 @@ struct PortQuery {
 
 async fn port_list(State(agent): Agent, query: Result<Query<PortQuery>, QueryRejection>) -> Answer {
     let Query(query) = query?;
-    agent
-        .call(|reply| Request::PortList(query.container, reply))
-        .await
-        .map(ok)
+    agent.call(|reply| Request::PortList(query.container, reply)).await.map(ok)
 }
 
 async fn port_add(State(agent): Agent, Named(name): Named, Body(body): Body<Ports>) -> Answer {
-    agent
-        .call(|reply| Request::PortAdd(name, body, reply))
-        .await
-        .map(created)
+    agent.call(|reply| Request::PortAdd(name, body, reply)).await.map(created)
 }
 
 async fn port_remove(State(agent): Agent, Named(name): Named, Body(body): Body<Ports>) -> Answer {
-    agent
-        .call(|reply| Request::PortRemove(name, body, reply))
-        .await
-        .map(done)
+    agent.call(|reply| Request::PortRemove(name, body, reply)).await.map(done)
 }
 
 async fn ipam(State(agent): Agent) -> Answer {
@@ -325,10 +264,7 @@ impl IntoResponse for ServiceError {
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let body = ApiError {
-            message: self.message,
-            hint: self.hint,
-        };
+        let body = ApiError { message: self.message, hint: self.hint };
         (status, Json(body)).into_response()
     }
 }

@@ -95,21 +95,14 @@ impl Handle {
     pub async fn call<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T, ServiceError> {
         let (reply, answer) = oneshot::channel();
         let stopping = || ServiceError::internal("the agent is stopping");
-        self.requests
-            .send(make(reply))
-            .await
-            .map_err(|_| stopping())?;
+        self.requests.send(make(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
 }
 
 impl ServiceError {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            hint: None,
-        }
+        Self { kind, message: message.into(), hint: None }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {

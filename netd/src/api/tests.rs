@@ -40,12 +40,7 @@ impl Fake {
         let served = tokio::spawn(listener.serve(handle, async {
             let _ = stopped.await;
         }));
-        Self {
-            dir,
-            client: Client::new(socket),
-            stop: Some(stop),
-            served,
-        }
+        Self { dir, client: Client::new(socket), stop: Some(stop), served }
     }
 
     fn socket(&self) -> &Path {
@@ -75,9 +70,7 @@ async fn a_request_reaches_the_agent_and_its_answer_the_client() {
     let fake = Fake::start(|request| match request {
         Request::NetworkCreate(body, reply) => {
             assert_eq!(body.subnets, ["10.1.0.0/16"]);
-            let _ = reply.send(Ok(Created {
-                id: format!("id of {}", body.name),
-            }));
+            let _ = reply.send(Ok(Created { id: format!("id of {}", body.name) }));
         }
         other => panic!("unexpected {other:?}"),
     });
@@ -125,9 +118,7 @@ async fn queries_choose_the_variant() {
             let _ = reply.send(Err(ServiceError::conflict(format!("{container:?}"))));
         }
         Request::NetworkPrune(reply) => {
-            let _ = reply.send(Ok(Pruned {
-                networks_deleted: vec![],
-            }));
+            let _ = reply.send(Ok(Pruned { networks_deleted: vec![] }));
         }
         other => panic!("unexpected {other:?}"),
     });
@@ -135,41 +126,23 @@ async fn queries_choose_the_variant() {
     let text = |error: ClientError| error.to_string();
     assert_eq!(text(client.containers_all().await.unwrap_err()), "all");
     assert_eq!(text(client.containers().await.unwrap_err()), "running");
-    assert_eq!(
-        text(client.container_remove("web").await.unwrap_err()),
-        "it runs"
-    );
+    assert_eq!(text(client.container_remove("web").await.unwrap_err()), "it runs");
     client.container_remove_force("web").await.unwrap();
-    assert_eq!(
-        text(client.ports(Some("a b")).await.unwrap_err()),
-        "Some(\"a b\")"
-    );
+    assert_eq!(text(client.ports(Some("a b")).await.unwrap_err()), "Some(\"a b\")");
     assert_eq!(text(client.ports(None).await.unwrap_err()), "None");
-    assert!(
-        client
-            .network_prune()
-            .await
-            .unwrap()
-            .networks_deleted
-            .is_empty()
-    );
+    assert!(client.network_prune().await.unwrap().networks_deleted.is_empty());
 }
 
 #[tokio::test]
 async fn a_delete_may_have_a_body() {
     let fake = Fake::start(|request| match request {
         Request::PortRemove(name, ports, reply) => {
-            assert_eq!(
-                (name.as_str(), ports.specs.as_slice()),
-                ("web", &["80".to_owned()][..])
-            );
+            assert_eq!((name.as_str(), ports.specs.as_slice()), ("web", &["80".to_owned()][..]));
             let _ = reply.send(Ok(()));
         }
         other => panic!("unexpected {other:?}"),
     });
-    let body = Ports {
-        specs: vec!["80".into()],
-    };
+    let body = Ports { specs: vec!["80".into()] };
     fake.client.port_remove("web", &body).await.unwrap();
 }
 
@@ -189,9 +162,7 @@ async fn each_kind_of_error_has_its_status_and_keeps_its_hint() {
             other => panic!("unexpected {other:?}"),
         });
         let error = fake.client.network_remove("blue").await.unwrap_err();
-        let ClientError::Agent { status, error } = error else {
-            panic!("{error:?}")
-        };
+        let ClientError::Agent { status, error } = error else { panic!("{error:?}") };
         assert_eq!(status, expected);
         assert_eq!(error.message, "no blue");
         assert_eq!(error.hint.as_deref(), Some("do this"));
@@ -201,17 +172,12 @@ async fn each_kind_of_error_has_its_status_and_keeps_its_hint() {
 #[tokio::test]
 async fn a_bad_body_is_refused_with_the_reason() {
     let fake = Fake::start(silent);
-    let (status, body) = fake
-        .raw("POST /v1/networks", r#"{"name":"a","subnet":"x"}"#)
-        .await;
+    let (status, body) = fake.raw("POST /v1/networks", r#"{"name":"a","subnet":"x"}"#).await;
     assert_eq!(status, 400);
     assert!(body.contains("unknown field `subnet`"), "{body}");
     let (status, body) = fake.raw("POST /v1/networks", "").await;
     assert_eq!(status, 400);
-    assert!(
-        body.starts_with(r#"{"message":"invalid request body: "#),
-        "{body}"
-    );
+    assert!(body.starts_with(r#"{"message":"invalid request body: "#), "{body}");
     let (status, body) = fake.raw("GET /v1/containers/%FF", "").await;
     assert_eq!(status, 400);
     assert!(body.starts_with(r#"{"message":""#), "{body}");
@@ -223,25 +189,16 @@ async fn a_bad_body_is_refused_with_the_reason() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let fake = Fake::start(silent);
-    let body = ContainerCreate {
-        command: vec!["x".repeat(2 << 20)],
-        ..ContainerCreate::default()
-    };
+    let body = ContainerCreate { command: vec!["x".repeat(2 << 20)], ..ContainerCreate::default() };
     let error = fake.client.container_create(&body).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "invalid request body: it is larger than 1 MiB"
-    );
+    assert_eq!(error.to_string(), "invalid request body: it is larger than 1 MiB");
 }
 
 #[tokio::test]
 async fn an_unknown_route_or_method_is_not_found() {
     let fake = Fake::start(silent);
     let (status, body) = fake.raw("GET /v2/nothing", "").await;
-    assert_eq!(
-        (status, body.as_str()),
-        (404, r#"{"message":"no such route: GET /v2/nothing"}"#)
-    );
+    assert_eq!((status, body.as_str()), (404, r#"{"message":"no such route: GET /v2/nothing"}"#));
     let (status, body) = fake.raw("PATCH /v1/networks", "{}").await;
     assert_eq!(
         (status, body.as_str()),
@@ -286,17 +243,11 @@ async fn a_stale_socket_is_replaced_a_live_one_and_a_file_are_not() {
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let first = Listener::bind(&socket).unwrap();
     let error = Listener::bind(&socket).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("another agent answers on {}", socket.display())
-    );
+    assert_eq!(error.to_string(), format!("another agent answers on {}", socket.display()));
     assert!(socket.exists());
     drop(first);
     assert!(!socket.exists());
     std::fs::write(&socket, "precious").unwrap();
-    assert!(matches!(
-        Listener::bind(&socket),
-        Err(ServerError::NotASocket(_))
-    ));
+    assert!(matches!(Listener::bind(&socket), Err(ServerError::NotASocket(_))));
     assert_eq!(std::fs::read_to_string(&socket).unwrap(), "precious");
 }

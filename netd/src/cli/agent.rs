@@ -120,9 +120,7 @@ fn pool(text: &str) -> Result<PoolFlag, String> {
             Some(("base", value)) if base.is_none() => base = Some(value.to_owned()),
             Some(("size", value)) if size.is_none() => size = value.parse().ok(),
             _ => {
-                return Err(format!(
-                    "unexpected `{part}`: base=CIDR,size=SIZE is expected"
-                ));
+                return Err(format!("unexpected `{part}`: base=CIDR,size=SIZE is expected"));
             }
         }
     }
@@ -137,10 +135,6 @@ pub(super) fn run(
     paths: Paths,
     run_agent: fn(Options) -> anyhow::Result<()>,
 ) -> Outcome {
-    run_agent(Options {
-        paths,
-        config: args.config,
-        flags: args.flags,
-    })?;
+    run_agent(Options { paths, config: args.config, flags: args.flags })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -36,10 +36,7 @@ impl Args {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         let host = Host::here();
         let mut known = Known {
-            nft_chains: host
-                .has_nftables()
-                .then(|| tool("nft", &["list", "chains"]))
-                .flatten(),
+            nft_chains: host.has_nftables().then(|| tool("nft", &["list", "chains"])).flatten(),
             iptables: host
                 .has_iptables_filter()
                 .then(|| tool("iptables-save", &["-t", "filter"]))
@@ -63,10 +60,7 @@ impl Args {
 async fn agent(context: &Context, known: &mut Known) -> Check {
     let check = |status, found: String| Check::new("agent", status, found);
     let answer = async {
-        Ok::<_, ClientError>((
-            context.client.info().await?,
-            context.client.networks().await?,
-        ))
+        Ok::<_, ClientError>((context.client.info().await?, context.client.networks().await?))
     };
     match answer.await {
         Ok((info, networks)) => {
@@ -114,10 +108,7 @@ fn tool(program: &str, arguments: &[&str]) -> Option<String> {
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The rows as a table, and below it what to do.
@@ -125,11 +116,7 @@ fn text(checks: &[Check]) -> String {
     let table = output::table(
         ["CHECK", "STATUS", "FOUND"],
         checks.iter().map(|check| {
-            [
-                check.name.clone(),
-                check.status.as_str().to_owned(),
-                check.found.clone(),
-            ]
+            [check.name.clone(), check.status.as_str().to_owned(), check.found.clone()]
         }),
     );
     let style = Style::of(&io::stdout());

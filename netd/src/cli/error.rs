@@ -31,11 +31,7 @@ enum Hint {
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: Some(message.into()),
-            hint: None,
-            code: 1,
-        }
+        Self { message: Some(message.into()), hint: None, code: 1 }
     }
 
     #[must_use]
@@ -92,19 +88,15 @@ fn chain(error: &dyn std::error::Error) -> String {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::Unreachable { .. } => Self {
-                message: Some(error.to_string()),
-                hint: Some(Hint::StartAgent),
-                code: 1,
-            },
+            ClientError::Unreachable { .. } => {
+                Self { message: Some(error.to_string()), hint: Some(Hint::StartAgent), code: 1 }
+            }
             ClientError::Permission(_) => {
                 Self::new(error.to_string()).with_hint("run it as root: the socket is root's")
             }
-            ClientError::Agent { error, .. } => Self {
-                message: Some(error.message),
-                hint: error.hint.map(Hint::Text),
-                code: 1,
-            },
+            ClientError::Agent { error, .. } => {
+                Self { message: Some(error.message), hint: error.hint.map(Hint::Text), code: 1 }
+            }
             ClientError::Connection { .. } => {
                 Self::new(chain(&error)).with_hint("the agent's log may say why")
             }
@@ -117,11 +109,7 @@ impl From<ClientError> for Failure {
 
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
-        let failure = Self {
-            message: Some(chain(&error)),
-            hint: None,
-            code: error.exit_code(),
-        };
+        let failure = Self { message: Some(chain(&error)), hint: None, code: error.exit_code() };
         match error {
             RuntimeError::Namespace { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
@@ -137,11 +125,7 @@ impl From<RuntimeError> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            Self {
-                message: None,
-                hint: None,
-                code: 0,
-            }
+            Self { message: None, hint: None, code: 0 }
         } else {
             Self::new(format!("failed to write the output: {error}"))
         }

@@ -30,10 +30,7 @@ impl Args {
             RuntimeError::Namespace { source, .. }
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
-                Err(Failure::new(format!(
-                    "container {} is not running",
-                    sandbox.name
-                )))
+                Err(Failure::new(format!("container {} is not running", sandbox.name)))
             }
             error => Err(error.into()),
         }

@@ -65,9 +65,5 @@ fn tuple(tuple: &FlowTuple) -> String {
             format!("{address}:{port}")
         }
     };
-    format!(
-        "{} > {}",
-        end(&tuple.src, tuple.src_port),
-        end(&tuple.dst, tuple.dst_port)
-    )
+    format!("{} > {}", end(&tuple.src, tuple.src_port), end(&tuple.dst, tuple.dst_port))
 }

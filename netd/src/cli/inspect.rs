@@ -20,9 +20,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         let (containers, code) = context
-            .for_each(&self.names, async |name| {
-                Ok(context.client.container_inspect(name).await?)
-            })
+            .for_each(&self.names, async |name| Ok(context.client.container_inspect(name).await?))
             .await?;
         output::json(&containers)?;
         Ok(code)

@@ -30,9 +30,7 @@ impl Args {
                 lease.owner,
                 output::or_dash(lease.mac),
                 output::or_dash(
-                    lease
-                        .last_seen
-                        .map(|seconds| format!("{} ago", output::age(seconds))),
+                    lease.last_seen.map(|seconds| format!("{} ago", output::age(seconds))),
                 ),
             ]
         });

@@ -41,16 +41,11 @@ impl Args {
                 Failure::new(format!("container {} has no log", sandbox.name))
                     .with_hint("only containers that were started with `netd run -d` have one")
             }
-            _ => Failure::new(format!(
-                "failed to read {}: {error}",
-                run_dir.log().display()
-            )),
+            _ => Failure::new(format!("failed to read {}: {error}", run_dir.log().display())),
         })?;
         loop {
             // Asked before reading: what is written until the end is seen.
-            let running = run_dir
-                .read_process()
-                .is_some_and(|process| is_running(&process));
+            let running = run_dir.read_process().is_some_and(|process| is_running(&process));
             copy(&mut log)?;
             if !self.follow || !running {
                 return Ok(ExitCode::SUCCESS);

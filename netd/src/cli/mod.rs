@@ -110,11 +110,7 @@ pub fn main(run_agent: fn(agent::Options) -> anyhow::Result<()>) -> ExitCode {
         // One thread, and no runtime: it enters namespaces and forks.
         Command::Shim(args) => Ok(args.run()),
         command => {
-            let context = Context {
-                client: Client::new(&paths.socket),
-                paths,
-                root: root.clone(),
-            };
+            let context = Context { client: Client::new(&paths.socket), paths, root: root.clone() };
             block_on(command.run(&context))
         }
     };

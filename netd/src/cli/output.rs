@@ -90,10 +90,7 @@ mod tests {
     fn a_table_has_three_spaces_between_columns_and_none_at_the_end() {
         let row = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
         assert_eq!(
-            table(
-                ["NAME", "PORTS"],
-                [row("web", ""), row("a-long-one", "80/tcp")]
-            ),
+            table(["NAME", "PORTS"], [row("web", ""), row("a-long-one", "80/tcp")]),
             "NAME         PORTS\nweb\na-long-one   80/tcp\n"
         );
     }
@@ -106,10 +103,7 @@ mod tests {
     #[test]
     fn ages_have_two_units_at_most() {
         let ages: Vec<_> = [0, 59, 60, 3599, 3600, 86_399, 90_000].map(age).into();
-        assert_eq!(
-            ages,
-            ["0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d01h"]
-        );
+        assert_eq!(ages, ["0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d01h"]);
     }
 
     #[test]

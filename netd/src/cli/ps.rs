@@ -45,15 +45,7 @@ impl Args {
             ]
         });
         output::print(&output::table(
-            [
-                "CONTAINER ID",
-                "NAME",
-                "STATE",
-                "PID",
-                "COMMAND",
-                "NETWORKS",
-                "PORTS",
-            ],
+            ["CONTAINER ID", "NAME", "STATE", "PID", "COMMAND", "NETWORKS", "PORTS"],
             rows,
         ))?;
         Ok(ExitCode::SUCCESS)

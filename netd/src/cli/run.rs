@@ -107,17 +107,12 @@ impl Args {
             command: &body.command,
         };
         if detach {
-            started(context, &sandbox, spawn::detached(start), |process| {
-                *process
-            })
-            .await?;
+            started(context, &sandbox, spawn::detached(start), |process| *process).await?;
             output::line(&sandbox.id)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let attached: Attached = started(context, &sandbox, spawn::attached(start), |attached| {
-            attached.process
-        })
-        .await?;
+        let attached: Attached =
+            started(context, &sandbox, spawn::attached(start), |attached| attached.process).await?;
         let code = attached.wait()?;
         released(context, &sandbox.id, rm).await;
         Ok(ExitCode::from(code))
@@ -135,10 +130,7 @@ async fn started<T>(
     let failure = match spawned {
         Ok(running) => {
             let process = process(&running);
-            let body = Started {
-                shim: process.shim,
-                pid: process.pid,
-            };
+            let body = Started { shim: process.shim, pid: process.pid };
             match context.client.container_started(&sandbox.id, &body).await {
                 Ok(()) => return Ok(running),
                 Err(error) => {

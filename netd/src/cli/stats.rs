@@ -23,22 +23,10 @@ impl Args {
             return Ok(ExitCode::SUCCESS);
         }
         let rows = stats.into_iter().map(|stat| {
-            let outcome = if stat.drop {
-                format!("drop: {}", stat.outcome)
-            } else {
-                stat.outcome
-            };
-            [
-                stat.program,
-                outcome,
-                stat.packets.to_string(),
-                stat.bytes.to_string(),
-            ]
+            let outcome = if stat.drop { format!("drop: {}", stat.outcome) } else { stat.outcome };
+            [stat.program, outcome, stat.packets.to_string(), stat.bytes.to_string()]
         });
-        output::print(&output::table(
-            ["PROGRAM", "OUTCOME", "PACKETS", "BYTES"],
-            rows,
-        ))?;
+        output::print(&output::table(["PROGRAM", "OUTCOME", "PACKETS", "BYTES"], rows))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -13,13 +13,7 @@ use crate::api::types::Stop;
   netd stop -t 1 web client")]
 pub(super) struct Args {
     /// Seconds between SIGTERM and SIGKILL
-    #[arg(
-        short,
-        long,
-        value_name = "SECONDS",
-        default_value_t = 10,
-        alias = "time"
-    )]
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10, alias = "time")]
     timeout: u32,
 
     /// Names or ids
@@ -29,9 +23,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) async fn run(self, context: &Context) -> Outcome {
-        let body = Stop {
-            timeout: self.timeout,
-        };
+        let body = Stop { timeout: self.timeout };
         let (_, code) = context
             .for_each(&self.names, async |name| {
                 context.client.container_stop(name, &body).await?;

@@ -18,11 +18,7 @@ impl Style {
     pub(super) fn of(stream: &impl IsTerminal) -> Self {
         let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if stream.is_terminal() && !refused {
-            Self::Colours
-        } else {
-            Self::Plain
-        }
+        if stream.is_terminal() && !refused { Self::Colours } else { Self::Plain }
     }
 
     pub(super) fn paint(self, colour: &str, text: &str) -> String {

@@ -53,17 +53,10 @@ fn every_example_parses() {
 
 #[test]
 fn root_goes_before_or_after_the_command() {
-    for arguments in [
-        "--root /x ps",
-        "ps --root /x",
-        "network --root /x ls",
-        "network ls --root /x",
-    ] {
-        assert_eq!(
-            parse(arguments).unwrap().root,
-            Some("/x".into()),
-            "{arguments}"
-        );
+    for arguments in
+        ["--root /x ps", "ps --root /x", "network --root /x ls", "network ls --root /x"]
+    {
+        assert_eq!(parse(arguments).unwrap().root, Some("/x".into()), "{arguments}");
     }
 }
 
@@ -78,11 +71,7 @@ fn what_follows_two_dashes_is_the_command_s() {
 
 #[test]
 fn flags_of_the_agent_are_the_configuration_s_keys() {
-    let Ok(Cli {
-        command: Command::Agent(_),
-        ..
-    }) = parse("agent")
-    else {
+    let Ok(Cli { command: Command::Agent(_), .. }) = parse("agent") else {
         panic!("`netd agent` needs nothing")
     };
     let command = Cli::command();
@@ -104,12 +93,7 @@ fn flags_of_the_agent_are_the_configuration_s_keys() {
         "metrics-address",
         "docker-plugin",
     ] {
-        assert!(
-            agent
-                .get_arguments()
-                .any(|argument| argument.get_long() == Some(key)),
-            "{key}"
-        );
+        assert!(agent.get_arguments().any(|argument| argument.get_long() == Some(key)), "{key}");
     }
     assert!(parse("agent --icc --ip-masq=false --xdp generic --uplinks a,b").is_ok());
     assert!(parse("agent --default-address-pool size=24,base=10.0.0.0/8").is_ok());

@@ -14,15 +14,8 @@ pub fn plan_connect(state: &State, host: &Host, network: &str, request: &Connect
     let network = find_network(state, network)?;
     let mut container = find_container(state, &request.container)?.clone();
     check_connectable(&container)?;
-    if container
-        .endpoints
-        .iter()
-        .any(|endpoint| endpoint.network == network.id)
-    {
-        return Err(Error::Connected {
-            container: container.name,
-            network: network.name.clone(),
-        });
+    if container.endpoints.iter().any(|endpoint| endpoint.network == network.id) {
+        return Err(Error::Connected { container: container.name, network: network.name.clone() });
     }
     let ip = fixed_address(network, request.ip.as_deref())?;
     let id = fresh_id(state, host, 0)?;
@@ -38,15 +31,10 @@ pub fn plan_connect(state: &State, host: &Host, network: &str, request: &Connect
 pub fn plan_disconnect(state: &State, network: &str, request: &Connect) -> Result<Plan> {
     let network = find_network(state, network)?;
     let mut container = find_container(state, &request.container)?.clone();
-    let Some(place) = container
-        .endpoints
-        .iter()
-        .position(|endpoint| endpoint.network == network.id)
+    let Some(place) =
+        container.endpoints.iter().position(|endpoint| endpoint.network == network.id)
     else {
-        return Err(Error::NotConnected {
-            container: container.id,
-            network: network.name.clone(),
-        });
+        return Err(Error::NotConnected { container: container.id, network: network.name.clone() });
     };
     let removed = container.endpoints.remove(place);
     let mut plan = Plan::default();
@@ -90,9 +78,7 @@ pub(super) fn fixed_address(
     network: &Network,
     ip: Option<&str>,
 ) -> Result<Option<std::net::IpAddr>> {
-    let ip = ip
-        .map(|text| parse_address("IP address", text))
-        .transpose()?;
+    let ip = ip.map(|text| parse_address("IP address", text)).transpose()?;
     if ip.is_some() && network.name.as_str() == DEFAULT_NETWORK {
         return Err(Error::FixedAddressOnDefault);
     }

@@ -106,10 +106,7 @@ pub fn plan_started(state: &State, name: &str, process: Process) -> Result<Plan>
         ContainerState::Running(_) => return Err(Error::Started(container.name)),
         ContainerState::Exited { .. } => return Err(Error::NotRunning(container.name)),
     }
-    Ok(Plan {
-        steps: vec![],
-        changes: vec![Change::PutContainer(container)],
-    })
+    Ok(Plan { steps: vec![], changes: vec![Change::PutContainer(container)] })
 }
 
 /// The container's command has ended, or never came: its endpoints, ports and
@@ -123,8 +120,7 @@ pub fn plan_exited(state: &State, host: &Host, name: &str, code: Option<i32>) ->
     plan.revert_all(ops(state, container)?);
     if container.auto_remove {
         plan.revert(run_dir(host, container));
-        plan.changes
-            .push(Change::RemoveContainer(container.id.clone()));
+        plan.changes.push(Change::RemoveContainer(container.id.clone()));
     } else {
         plan.changes.push(Change::PutContainer(Container {
             state: ContainerState::Exited { code },
@@ -147,8 +143,7 @@ pub fn plan_container_remove(state: &State, host: &Host, name: &str, force: Forc
         plan.revert_all(ops(state, container)?);
     }
     plan.revert(run_dir(host, container));
-    plan.changes
-        .push(Change::RemoveContainer(container.id.clone()));
+    plan.changes.push(Change::RemoveContainer(container.id.clone()));
     Ok(plan)
 }
 
@@ -156,10 +151,7 @@ pub fn plan_container_remove(state: &State, host: &Host, name: &str, force: Forc
 fn ops(state: &State, container: &Container) -> Result<Vec<Op>> {
     let mut ops = vec![];
     if matches!(container.mode, Mode::None | Mode::Networks) {
-        ops.push(Op::Sandbox {
-            id: container.id.clone(),
-            path: container.netns.clone(),
-        });
+        ops.push(Op::Sandbox { id: container.id.clone(), path: container.netns.clone() });
     }
     for endpoint in &container.endpoints {
         let network = network_of(state, endpoint)?;
@@ -204,14 +196,8 @@ fn check_mode(join: &Join<'_>, request: &ContainerCreate, ports: &[PortRequest])
     let publishes = !ports.is_empty() || request.publish_all;
     let exposes = matches!(join, Join::Container(_)) && !request.expose.is_empty();
     match (publishes, exposes) {
-        (true, _) => Err(Error::PortsInMode {
-            what: "publishing",
-            mode,
-        }),
-        (false, true) => Err(Error::PortsInMode {
-            what: "exposing",
-            mode,
-        }),
+        (true, _) => Err(Error::PortsInMode { what: "publishing", mode }),
+        (false, true) => Err(Error::PortsInMode { what: "exposing", mode }),
         (false, false) => Ok(()),
     }
 }

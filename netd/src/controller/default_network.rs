@@ -19,10 +19,7 @@ use crate::{
 /// when it is so, a new one when there is none, another in its place when it
 /// differs and nobody uses it.
 pub fn plan_default_network(state: &State, host: &Host) -> Result<Plan> {
-    let existing = state
-        .networks
-        .values()
-        .find(|network| network.name.as_str() == DEFAULT_NETWORK);
+    let existing = state.networks.values().find(|network| network.name.as_str() == DEFAULT_NETWORK);
     let wanted = wanted(state, host, existing)?;
     if existing == Some(&wanted) {
         return Ok(Plan::default());
@@ -61,15 +58,9 @@ fn wanted(state: &State, host: &Host, existing: Option<&Network>) -> Result<Netw
         Some(existing) => existing.id.clone(),
         None => network::fresh_id(state, host, 0)?,
     };
-    let mtu = config
-        .mtu
-        .or(existing.map(|existing| existing.mtu))
-        .unwrap_or(host.default_mtu);
+    let mtu = config.mtu.or(existing.map(|existing| existing.mtu)).unwrap_or(host.default_mtu);
     let options = [
-        (
-            "com.docker.network.bridge.default_bridge",
-            "true".to_owned(),
-        ),
+        ("com.docker.network.bridge.default_bridge", "true".to_owned()),
         ("com.docker.network.bridge.name", DEFAULT_BRIDGE.to_owned()),
         (ICC, config.icc.to_string()),
         (MASQUERADE, config.ip_masq.to_string()),
@@ -95,9 +86,7 @@ fn wanted(state: &State, host: &Host, existing: Option<&Network>) -> Result<Netw
         container_prefix: "eth".into(),
         options: options.map(|(key, value)| (key.to_owned(), value)).into(),
         labels: BTreeMap::new(),
-        created: existing
-            .map_or(&host.now, |existing| &existing.created)
-            .clone(),
+        created: existing.map_or(&host.now, |existing| &existing.created).clone(),
         id,
     })
 }
@@ -124,9 +113,7 @@ fn pool(state: &State, host: &Host, id: &Id, existing: Option<&Network>) -> Resu
     check_default_bridge(subnet, config.fixed_cidr, config.default_gateway)?;
     Ok(Pool {
         subnet,
-        ip_range: config
-            .fixed_cidr
-            .filter(|range| *range != subnet && encloses(subnet, *range)),
+        ip_range: config.fixed_cidr.filter(|range| *range != subnet && encloses(subnet, *range)),
         gateway,
         default_gateway: config.default_gateway,
         aux: BTreeMap::new(),
@@ -142,15 +129,12 @@ fn own_address(host: &Host) -> Option<Ipv4Addr> {
         .find(|route| route.destination.prefix() == 0 && route.destination.is_ipv4())
         .map(|route| route.link.as_str());
     let own = |on: Option<&str>| {
-        host.addresses
-            .iter()
-            .filter(|(link, _)| on.is_none_or(|on| link.as_str() == on))
-            .find_map(|(_, address)| match address.ip() {
+        host.addresses.iter().filter(|(link, _)| on.is_none_or(|on| link.as_str() == on)).find_map(
+            |(_, address)| match address.ip() {
                 IpAddr::V4(ip) if !ip.is_loopback() => Some(ip),
                 _ => None,
-            })
+            },
+        )
     };
-    uplink
-        .and_then(|uplink| own(Some(uplink)))
-        .or_else(|| own(None))
+    uplink.and_then(|uplink| own(Some(uplink))).or_else(|| own(None))
 }

@@ -13,10 +13,11 @@ use super::{
 pub fn desired_ops(state: &State) -> Vec<Op> {
     let mut ops: Vec<Op> = state.networks.values().flat_map(network::ops).collect();
     // A container that has ended has no endpoints.
-    for endpoint in state.containers.values().flat_map(|c| &c.endpoints) {
+    let endpoints = state.containers.values().flat_map(|c| c.endpoints.iter().map(move |e| (c, e)));
+    for (container, endpoint) in endpoints {
         if let Some(network) = state.networks.get(&endpoint.network) {
             ops.extend([
-                veth_op(network, endpoint),
+                veth_op(network, endpoint, &container.netns),
                 programs_op(endpoint),
                 lease_op(network, endpoint),
             ]);

@@ -23,9 +23,8 @@ pub(super) fn create(
     ip: Option<IpAddr>,
     others: &[Endpoint],
 ) -> Result<Endpoint> {
-    let taken: BTreeSet<IpAddr> = endpoints(state, network)
-        .map(|(_, endpoint)| endpoint.address.ip())
-        .collect();
+    let taken: BTreeSet<IpAddr> =
+        endpoints(state, network).map(|(_, endpoint)| endpoint.address.ip()).collect();
     let (ip, pool) = match ip {
         Some(ip) => (ip, fixed(state, network, &taken, ip)?),
         None => next(network, &taken)?,
@@ -53,23 +52,17 @@ fn fixed<'a>(
     ip: IpAddr,
 ) -> Result<&'a Pool> {
     check_address(&network.pools, taken, ip).map_err(|error| match error {
-        AddressError::InUse => Error::AddressInUse {
-            address: ip,
-            owner: owner(state, network, ip),
-        },
+        AddressError::InUse => {
+            Error::AddressInUse { address: ip, owner: owner(state, network, ip) }
+        }
         outside @ AddressError::NotInSubnet(_) => Error::Address(outside),
     })
 }
 
 fn next<'a>(network: &'a Network, taken: &BTreeSet<IpAddr>) -> Result<(IpAddr, &'a Pool)> {
-    network
-        .pools
-        .iter()
-        .find_map(|pool| Some((choose_address(pool, taken)?, pool)))
-        .ok_or_else(|| Error::AddressesExhausted {
-            name: network.name.clone(),
-            id: network.id.clone(),
-        })
+    network.pools.iter().find_map(|pool| Some((choose_address(pool, taken)?, pool))).ok_or_else(
+        || Error::AddressesExhausted { name: network.name.clone(), id: network.id.clone() },
+    )
 }
 
 /// Who has an address, in words.
@@ -111,9 +104,7 @@ fn container_link(network: &Network, others: &[Endpoint]) -> Result<IfName> {
     (0..=others.len())
         .filter_map(|nth| IfName::try_from(format!("{}{nth}", network.container_prefix)).ok())
         .find(|name| others.iter().all(|other| other.container_link != *name))
-        .ok_or(Error::Internal(
-            "no name is left for the container's interface",
-        ))
+        .ok_or(Error::Internal("no name is left for the container's interface"))
 }
 
 /// 02:42 and the IPv4 address, as Docker's; of the id where there is none.
@@ -128,7 +119,7 @@ fn mac(ip: IpAddr, id: &Id) -> Mac {
 /// What an endpoint is made of, in the order of its making.
 pub(super) fn ops(network: &Network, endpoint: &Endpoint, netns: &Path) -> Vec<Op> {
     [
-        veth_op(network, endpoint),
+        veth_op(network, endpoint, netns),
         programs_op(endpoint),
         interface_op(network, endpoint, netns),
         lease_op(network, endpoint),
@@ -138,11 +129,12 @@ pub(super) fn ops(network: &Network, endpoint: &Endpoint, netns: &Path) -> Vec<O
     .collect()
 }
 
-pub(super) fn veth_op(network: &Network, endpoint: &Endpoint) -> Op {
+pub(super) fn veth_op(network: &Network, endpoint: &Endpoint, netns: &Path) -> Op {
     Op::Veth {
         endpoint: endpoint.id.clone(),
         host: endpoint.host_link.clone(),
-        peer: peer(endpoint),
+        peer: endpoint.container_link.clone(),
+        netns: Some(netns.to_owned()),
         mac: endpoint.mac,
         mtu: network.mtu,
         bridge: network.bridge.clone(),
@@ -150,24 +142,16 @@ pub(super) fn veth_op(network: &Network, endpoint: &Endpoint) -> Op {
 }
 
 pub(super) fn programs_op(endpoint: &Endpoint) -> Op {
-    Op::Programs {
-        host: endpoint.host_link.clone(),
-    }
+    Op::Programs { host: endpoint.host_link.clone() }
 }
 
 pub(super) fn interface_op(network: &Network, endpoint: &Endpoint, netns: &Path) -> Op {
-    let pool = network
-        .pools
-        .iter()
-        .find(|pool| pool.subnet.contains(endpoint.address.ip()));
+    let pool = network.pools.iter().find(|pool| pool.subnet.contains(endpoint.address.ip()));
     Op::Interface {
         netns: netns.to_owned(),
-        peer: peer(endpoint),
         name: endpoint.container_link.clone(),
         mac: endpoint.mac,
-        addresses: std::iter::once(endpoint.address)
-            .chain(endpoint.address6)
-            .collect(),
+        addresses: std::iter::once(endpoint.address).chain(endpoint.address6).collect(),
         gateway: pool
             .filter(|_| endpoint.default_route)
             .map(|pool| pool.default_gateway.unwrap_or(pool.gateway)),
@@ -178,27 +162,20 @@ pub(super) fn interface_op(network: &Network, endpoint: &Endpoint, netns: &Path)
 pub(super) fn lease_op(network: &Network, endpoint: &Endpoint) -> Op {
     use abi::Endpoint as Flags;
 
-    let published = if endpoint.ports.is_empty() {
-        0
-    } else {
-        Flags::PUBLISHED
-    };
+    let published = if endpoint.ports.is_empty() { 0 } else { Flags::PUBLISHED };
+    let icc = if network.icc { Flags::ICC } else { 0 };
     Op::Lease {
         address: endpoint.address.ip(),
         host: endpoint.host_link.clone(),
         network: network.index,
         mac: endpoint.mac,
         gateway_mac: network.bridge_mac,
-        flags: Flags::MOVED | published,
+        flags: Flags::MOVED | published | icc,
     }
 }
 
 pub(super) fn host_port_op(mapping: &PortMapping) -> Op {
-    Op::HostPort {
-        address: mapping.host_ip,
-        port: mapping.host_port,
-        protocol: mapping.protocol,
-    }
+    Op::HostPort { address: mapping.host_ip, port: mapping.host_port, protocol: mapping.protocol }
 }
 
 pub(super) fn port_op(endpoint: &Endpoint, mapping: &PortMapping) -> Op {
@@ -209,8 +186,4 @@ pub(super) fn port_op(endpoint: &Endpoint, mapping: &PortMapping) -> Op {
         address: endpoint.address.ip(),
         port: mapping.container_port,
     }
-}
-
-fn peer(endpoint: &Endpoint) -> IfName {
-    IfName::from_id("nc", &endpoint.id, LINK_DIGITS)
 }

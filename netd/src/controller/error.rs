@@ -40,11 +40,7 @@ pub enum Error {
     #[error("{0} is not supported yet")]
     NotYet(String),
     #[error("{key} is set twice for one subnet: {first} and {second}")]
-    Twice {
-        key: &'static str,
-        first: String,
-        second: String,
-    },
+    Twice { key: &'static str, first: String, second: String },
     #[error("every ip-range, gateway or auxiliary address must have a corresponding subnet")]
     NoSubnet,
     #[error("invalid {what} {value}: an IPv4 address is expected")]
@@ -68,12 +64,7 @@ pub enum Error {
         route: String,
     },
     #[error("{what} {subnet} overlaps address {address} dev {link} of this host")]
-    AddressOverlap {
-        what: &'static str,
-        subnet: IpNetwork,
-        address: IpNetwork,
-        link: IfName,
-    },
+    AddressOverlap { what: &'static str, subnet: IpNetwork, address: IpNetwork, link: IfName },
     #[error("all predefined address pools have been fully subnetted")]
     PoolsExhausted,
     #[error("device {0} already exists on this host")]
@@ -96,10 +87,7 @@ pub enum Error {
     #[error("no available IPv4 addresses on this network's address pools: {name} ({id})")]
     AddressesExhausted { name: Name, id: Id },
     #[error("conflicting options: port {what} and the {mode} network mode")]
-    PortsInMode {
-        what: &'static str,
-        mode: &'static str,
-    },
+    PortsInMode { what: &'static str, mode: &'static str },
     #[error("cannot join network of a non running container: {0}")]
     JoinStopped(Id),
     #[error(
@@ -125,11 +113,7 @@ pub enum Error {
     PrivateNamespace,
 
     #[error("Bind for {address}:{port} failed: port is already allocated")]
-    PortAllocated {
-        address: IpAddr,
-        port: u16,
-        owner: String,
-    },
+    PortAllocated { address: IpAddr, port: u16, owner: String },
     #[error("all ports are allocated")]
     PortsExhausted,
     #[error("can't publish ports on internal network {0}")]

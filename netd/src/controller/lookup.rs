@@ -5,11 +5,7 @@ use super::{Error, Result, State};
 use crate::model::{Container, DEFAULT_NETWORK, Id, Name, Network};
 
 pub fn find_network<'a>(state: &'a State, name: &str) -> Result<&'a Network> {
-    let name = if name == "default" {
-        DEFAULT_NETWORK
-    } else {
-        name
-    };
+    let name = if name == "default" { DEFAULT_NETWORK } else { name };
     let by_name = |network: &&Network| network.name.as_str() == name;
     if let Some(network) = state.networks.values().find(by_name) {
         return Ok(network);
@@ -17,10 +13,9 @@ pub fn find_network<'a>(state: &'a State, name: &str) -> Result<&'a Network> {
     match by_prefix(state.networks.values(), |network| &network.id, name)[..] {
         [network] => Ok(network),
         [] => Err(Error::NoSuchNetwork(name.to_owned())),
-        ref several => Err(Error::AmbiguousNetwork {
-            name: name.to_owned(),
-            matches: several.len(),
-        }),
+        ref several => {
+            Err(Error::AmbiguousNetwork { name: name.to_owned(), matches: several.len() })
+        }
     }
 }
 
@@ -51,6 +46,5 @@ fn by_prefix<'a, T>(
     if prefix.is_empty() {
         return vec![];
     }
-    all.filter(|one| id(one).as_str().starts_with(prefix))
-        .collect()
+    all.filter(|one| id(one).as_str().starts_with(prefix)).collect()
 }

@@ -34,9 +34,7 @@ pub fn plan_network_create(
     let options = NetworkOptions::parse(&request.options)?;
     let pool = pool(state, host, request)?;
     let id = fresh_id(state, host, 0)?;
-    let bridge = options
-        .bridge
-        .unwrap_or_else(|| IfName::from_id("br-", &id, 12));
+    let bridge = options.bridge.unwrap_or_else(|| IfName::from_id("br-", &id, 12));
     if host.links.contains(&bridge) {
         return Err(Error::LinkExists(bridge));
     }
@@ -75,10 +73,7 @@ pub fn plan_network_remove(state: &State, name: &str) -> Result<Plan> {
         return Err(Error::Predefined(DEFAULT_NETWORK.to_owned()));
     }
     if let Some(endpoints) = active_endpoints(state, &network.id) {
-        return Err(Error::NetworkInUse {
-            name: network.name.clone(),
-            endpoints,
-        });
+        return Err(Error::NetworkInUse { name: network.name.clone(), endpoints });
     }
     let mut plan = Plan::default();
     remove(&mut plan, network);
@@ -158,14 +153,9 @@ pub(super) fn fresh_id(state: &State, host: &Host, nth: usize) -> Result<Id> {
 }
 
 pub(super) fn free_index(state: &State) -> u32 {
-    let mut used: Vec<u32> = state
-        .networks
-        .values()
-        .map(|network| network.index)
-        .collect();
+    let mut used: Vec<u32> = state.networks.values().map(|network| network.index).collect();
     used.sort_unstable();
-    used.into_iter()
-        .fold(1, |free, index| if index == free { free + 1 } else { free })
+    used.into_iter().fold(1, |free, index| if index == free { free + 1 } else { free })
 }
 
 /// 02:6e:64 and the id's first three bytes: the datapath knows the prefix.
@@ -207,13 +197,7 @@ fn pool(state: &State, host: &Host, request: &NetworkCreate) -> Result<Pool> {
         Some(gateway) => gateway,
         None => first_gateway(subnet, aux.values())?,
     };
-    let pool = Pool {
-        subnet,
-        ip_range: range,
-        gateway,
-        default_gateway: None,
-        aux,
-    };
+    let pool = Pool { subnet, ip_range: range, gateway, default_gateway: None, aux };
     check_pool(&pool)?;
     subnets::check(state, host, "subnet", subnet, None)?;
     Ok(pool)
@@ -223,11 +207,9 @@ fn at_most_one<'a>(key: &'static str, values: &'a [String]) -> Result<Option<&'a
     match values {
         [] => Ok(None),
         [one] => Ok(Some(one)),
-        [first, second, ..] => Err(Error::Twice {
-            key,
-            first: first.clone(),
-            second: second.clone(),
-        }),
+        [first, second, ..] => {
+            Err(Error::Twice { key, first: first.clone(), second: second.clone() })
+        }
     }
 }
 
@@ -235,9 +217,6 @@ pub(super) fn parse_address(what: &str, text: &str) -> Result<IpAddr> {
     match text.parse() {
         Ok(ip @ IpAddr::V4(_)) => Ok(ip),
         Ok(ip) => Err(Error::NotYet(format!("IPv6 ({what} {ip})"))),
-        Err(_) => Err(Error::NotAddress {
-            what: what.to_owned(),
-            value: text.to_owned(),
-        }),
+        Err(_) => Err(Error::NotAddress { what: what.to_owned(), value: text.to_owned() }),
     }
 }

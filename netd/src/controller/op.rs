@@ -15,20 +15,9 @@ use crate::model::{Id, IfName, Mac, Protocol};
 pub enum Op {
     /// A bridge, up, with its addresses, its own forwarding on, IPv6 off
     /// unless it has an IPv6 address.
-    Bridge {
-        name: IfName,
-        mac: Mac,
-        mtu: u32,
-        addresses: Vec<IpNetwork>,
-    },
+    Bridge { name: IfName, mac: Mac, mtu: u32, addresses: Vec<IpNetwork> },
     /// The network in the datapath: `NETWORKS[index]` and its `SUBNETS`.
-    Network {
-        index: u32,
-        bridge: IfName,
-        subnets: Vec<IpNetwork>,
-        gateway: IpAddr,
-        flags: u32,
-    },
+    Network { index: u32, bridge: IfName, subnets: Vec<IpNetwork>, gateway: IpAddr, flags: u32 },
     /// A network namespace bound to `path`, `lo` up.
     Sandbox { id: Id, path: PathBuf },
     /// A veth pair: `host` up and in `bridge`; `peer` down, with the
@@ -48,14 +37,7 @@ pub enum Op {
     Programs { host: IfName },
     /// The lease, as the datapath reads it. Reverting also ends the flows of
     /// the address.
-    Lease {
-        address: IpAddr,
-        host: IfName,
-        network: u32,
-        mac: Mac,
-        gateway_mac: Mac,
-        flags: u32,
-    },
+    Lease { address: IpAddr, host: IfName, network: u32, mac: Mac, gateway_mac: Mac, flags: u32 },
     /// The veth `name` in `netns`: addressed, up, and routed.
     Interface {
         netns: PathBuf,
@@ -65,19 +47,9 @@ pub enum Op {
         gateway: Option<IpAddr>,
     },
     /// A host port held by a socket, so that no one else takes it.
-    HostPort {
-        address: IpAddr,
-        port: u16,
-        protocol: Protocol,
-    },
+    HostPort { address: IpAddr, port: u16, protocol: Protocol },
     /// A published port in `PORTS`. Reverting also ends its flows.
-    Port {
-        host_address: IpAddr,
-        host_port: u16,
-        protocol: Protocol,
-        address: IpAddr,
-        port: u16,
-    },
+    Port { host_address: IpAddr, host_port: u16, protocol: Protocol, address: IpAddr, port: u16 },
     /// A container's run directory and logs.
     RunDir { path: PathBuf },
 }
@@ -104,17 +76,11 @@ pub struct Plan {
 
 impl Plan {
     pub fn apply(&mut self, op: Op) {
-        self.steps.push(Step {
-            action: Action::Apply,
-            op,
-        });
+        self.steps.push(Step { action: Action::Apply, op });
     }
 
     pub fn revert(&mut self, op: Op) {
-        self.steps.push(Step {
-            action: Action::Revert,
-            op,
-        });
+        self.steps.push(Step { action: Action::Revert, op });
     }
 
     /// Applies the ops in their order.

@@ -20,10 +20,7 @@ pub(super) struct HostPorts<'a> {
 
 impl<'a> HostPorts<'a> {
     pub(super) fn of(state: &State, host: &'a Host) -> Self {
-        let mut ports = Self {
-            host,
-            used: BTreeMap::new(),
-        };
+        let mut ports = Self { host, used: BTreeMap::new() };
         for container in state.containers.values() {
             let owner = format!("container {}", container.name);
             for mapping in container.endpoints.iter().flat_map(|e| &e.ports) {
@@ -46,10 +43,7 @@ impl<'a> HostPorts<'a> {
         if network.internal {
             return Err(Error::InternalNetwork(network.name.clone()));
         }
-        requests
-            .iter()
-            .map(|request| self.allocate(request, network.host_binding, seed))
-            .collect()
+        requests.iter().map(|request| self.allocate(request, network.host_binding, seed)).collect()
     }
 
     fn allocate(
@@ -94,11 +88,7 @@ impl<'a> HostPorts<'a> {
     fn exactly(&self, ip: IpAddr, port: u16, protocol: Protocol) -> Result<u16> {
         match self.owner(ip, port, protocol) {
             None => Ok(port),
-            Some(owner) => Err(Error::PortAllocated {
-                address: ip,
-                port,
-                owner: owner.to_owned(),
-            }),
+            Some(owner) => Err(Error::PortAllocated { address: ip, port, owner: owner.to_owned() }),
         }
     }
 
@@ -146,10 +136,7 @@ pub fn plan_publish(
 ) -> Result<(Plan, Vec<PortMapping>)> {
     let mut container = find_container(state, name)?.clone();
     check_alive(&container)?;
-    let requests = parse(specs)?
-        .iter()
-        .flat_map(PortSpec::expand)
-        .collect::<Vec<_>>();
+    let requests = parse(specs)?.iter().flat_map(PortSpec::expand).collect::<Vec<_>>();
     let seed = container.id.seed();
     let name = container.name.clone();
     // Published ports belong to the endpoint with the default route: replies
@@ -212,21 +199,15 @@ fn meant(request: &PortRequest, mapping: &PortMapping) -> bool {
     request.container_port == mapping.container_port
         && request.protocol == mapping.protocol
         && request.host_ip.is_none_or(|ip| ip == mapping.host_ip)
-        && request
-            .host
-            .as_ref()
-            .is_none_or(|range| range.contains(&mapping.host_port))
+        && request.host.as_ref().is_none_or(|range| range.contains(&mapping.host_port))
 }
 
 fn not_published(container: &Container, request: &PortRequest) -> Error {
     let ip = request.host_ip.map(|ip| ip.to_string());
-    let port = request
-        .host
-        .as_ref()
-        .map(|range| match (range.start(), range.end()) {
-            (first, last) if first == last => first.to_string(),
-            (first, last) => format!("{first}-{last}"),
-        });
+    let port = request.host.as_ref().map(|range| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    });
     let host = match (ip, port) {
         (None, None) => String::new(),
         (None, Some(port)) => format!(" on host port {port}"),
@@ -245,10 +226,7 @@ fn parse(specs: &[String]) -> Result<Vec<PortSpec>> {
     if specs.is_empty() {
         return Err(Error::NoPorts);
     }
-    Ok(specs
-        .iter()
-        .map(|spec| spec.parse())
-        .collect::<Result<_, _>>()?)
+    Ok(specs.iter().map(|spec| spec.parse()).collect::<Result<_, _>>()?)
 }
 
 pub(super) fn check_alive(container: &Container) -> Result<()> {
@@ -268,9 +246,6 @@ pub(super) fn network_of<'a>(state: &'a State, endpoint: &Endpoint) -> Result<&'
 /// The ops of a container's ports, sockets before the datapath's entries.
 pub(super) fn ops(endpoint: &Endpoint) -> impl Iterator<Item = Op> {
     let sockets = endpoint.ports.iter().map(host_port_op);
-    let entries = endpoint
-        .ports
-        .iter()
-        .map(|mapping| port_op(endpoint, mapping));
+    let entries = endpoint.ports.iter().map(|mapping| port_op(endpoint, mapping));
     sockets.chain(entries)
 }

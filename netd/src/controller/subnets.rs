@@ -36,36 +36,18 @@ pub(super) fn check(
     subnet: IpNetwork,
     except: Option<&Id>,
 ) -> Result<()> {
-    let of_network = other_networks(state, except).find(|network| {
-        network
-            .pools
-            .iter()
-            .any(|pool| overlaps(pool.subnet, subnet))
-    });
+    let of_network = other_networks(state, except)
+        .find(|network| network.pools.iter().any(|pool| overlaps(pool.subnet, subnet)));
     if let Some(network) = of_network {
-        return Err(Error::PoolOverlap {
-            subnet,
-            network: network.name.clone(),
-        });
+        return Err(Error::PoolOverlap { subnet, network: network.name.clone() });
     }
     if let Some(route) = host_routes(host).find(|route| overlaps(route.destination, subnet)) {
-        return Err(Error::RouteOverlap {
-            what,
-            subnet,
-            route: route.to_string(),
-        });
+        return Err(Error::RouteOverlap { what, subnet, route: route.to_string() });
     }
-    match host
-        .addresses
-        .iter()
-        .find(|(_, address)| subnet.contains(address.ip()))
-    {
-        Some((link, address)) => Err(Error::AddressOverlap {
-            what,
-            subnet,
-            address: *address,
-            link: link.clone(),
-        }),
+    match host.addresses.iter().find(|(_, address)| subnet.contains(address.ip())) {
+        Some((link, address)) => {
+            Err(Error::AddressOverlap { what, subnet, address: *address, link: link.clone() })
+        }
         None => Ok(()),
     }
 }
@@ -74,16 +56,11 @@ fn other_networks<'a>(
     state: &'a State,
     except: Option<&'a Id>,
 ) -> impl Iterator<Item = &'a Network> {
-    state
-        .networks
-        .values()
-        .filter(move |network| Some(&network.id) != except)
+    state.networks.values().filter(move |network| Some(&network.id) != except)
 }
 
 fn host_routes(host: &Host) -> impl Iterator<Item = &HostRoute> {
-    host.routes
-        .iter()
-        .filter(|route| route.destination.prefix() > DEFAULT_ROUTE_BITS)
+    host.routes.iter().filter(|route| route.destination.prefix() > DEFAULT_ROUTE_BITS)
 }
 
 /// As `ip route` prints it.

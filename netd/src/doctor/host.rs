@@ -28,29 +28,16 @@ impl Host {
     }
 
     pub fn at(proc: impl Into<PathBuf>, sys: impl Into<PathBuf>) -> Self {
-        Self {
-            proc: proc.into(),
-            sys: sys.into(),
-        }
+        Self { proc: proc.into(), sys: sys.into() }
     }
 
     /// A file below /proc, trimmed. `None`: it is not there, or not for us.
     pub(super) fn proc(&self, path: &str) -> Option<String> {
-        Some(
-            fs::read_to_string(self.proc.join(path))
-                .ok()?
-                .trim()
-                .to_owned(),
-        )
+        Some(fs::read_to_string(self.proc.join(path)).ok()?.trim().to_owned())
     }
 
     pub(super) fn sys(&self, path: &str) -> Option<String> {
-        Some(
-            fs::read_to_string(self.sys.join(path))
-                .ok()?
-                .trim()
-                .to_owned(),
-        )
+        Some(fs::read_to_string(self.sys.join(path)).ok()?.trim().to_owned())
     }
 
     pub(super) fn sys_exists(&self, path: &str) -> bool {

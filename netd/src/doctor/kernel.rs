@@ -13,10 +13,9 @@ pub(super) fn version(host: &Host) -> Check {
     let check = |status, text: &str| Check::new("kernel", status, format!("{release}: {text}"));
     match parse(&release) {
         Some(version) if version >= TCX => check(Status::Ok, "programs attach by TCX links"),
-        Some(version) if version >= NEEDED => check(
-            Status::Note,
-            "no TCX before 6.6, programs attach by clsact filters",
-        ),
+        Some(version) if version >= NEEDED => {
+            check(Status::Note, "no TCX before 6.6, programs attach by clsact filters")
+        }
         Some(_) => check(Status::Problem, "too old").action("run Linux 5.10 or newer"),
         None => Check::new("kernel", Status::Warning, "its release is not readable"),
     }
@@ -45,12 +44,8 @@ pub(super) fn bpffs(host: &Host) -> Check {
         Some(point) => Check::new("bpffs", Status::Ok, format!("mounted on {point}")),
         None if known => Check::new("bpffs", Status::Warning, "not mounted")
             .action("mount -t bpf bpf /sys/fs/bpf"),
-        None => Check::new(
-            "bpffs",
-            Status::Problem,
-            "the kernel has no bpf file system",
-        )
-        .action("run a kernel with CONFIG_BPF_SYSCALL=y"),
+        None => Check::new("bpffs", Status::Problem, "the kernel has no bpf file system")
+            .action("run a kernel with CONFIG_BPF_SYSCALL=y"),
     }
 }
 
@@ -70,11 +65,7 @@ pub(super) fn memlock(host: &Host) -> Check {
     let name = "locked memory";
     let release = host.proc("sys/kernel/osrelease").unwrap_or_default();
     if parse(&release).is_some_and(|version| version >= MEMCG) {
-        return Check::new(
-            name,
-            Status::Ok,
-            "not what limits BPF maps since Linux 5.11",
-        );
+        return Check::new(name, Status::Ok, "not what limits BPF maps since Linux 5.11");
     }
     let limits = host.proc("self/limits").unwrap_or_default();
     let soft = limits

@@ -79,12 +79,7 @@ impl Status {
 
 impl Check {
     pub fn new(name: &str, status: Status, found: impl Into<String>) -> Self {
-        Self {
-            name: name.to_owned(),
-            status,
-            found: found.into(),
-            action: None,
-        }
+        Self { name: name.to_owned(), status, found: found.into(), action: None }
     }
 
     #[must_use]

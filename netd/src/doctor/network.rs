@@ -44,9 +44,7 @@ pub(super) fn forwarding(host: &Host) -> Check {
 pub(super) fn forward_policy(known: &Known) -> Check {
     let name = "FORWARD policy";
     let nft = known.nft_chains.as_deref().is_some_and(|chains| {
-        chains
-            .lines()
-            .any(|line| line.contains("hook forward") && line.contains("policy drop"))
+        chains.lines().any(|line| line.contains("hook forward") && line.contains("policy drop"))
     });
     let iptables = known
         .iptables
@@ -72,10 +70,7 @@ pub(super) fn forward_policy(known: &Known) -> Check {
 
 pub(super) fn bridge_netfilter(host: &Host) -> Check {
     let name = "br_netfilter";
-    match host
-        .proc("sys/net/bridge/bridge-nf-call-iptables")
-        .as_deref()
-    {
+    match host.proc("sys/net/bridge/bridge-nf-call-iptables").as_deref() {
         None => Check::new(name, Status::Ok, "not loaded"),
         Some("0") => Check::new(name, Status::Ok, "loaded, bridge-nf-call-iptables is off"),
         Some(_) => Check::new(
@@ -112,11 +107,9 @@ pub(super) fn reverse_path(host: &Host, known: &Known) -> Check {
         .collect();
     match strict[..] {
         [] => Check::new(name, Status::Ok, "not strict on the uplinks"),
-        [link] if uplinks.len() == 1 => Check::new(
-            name,
-            Status::Note,
-            format!("strict on {link}: harmless with one uplink"),
-        ),
+        [link] if uplinks.len() == 1 => {
+            Check::new(name, Status::Note, format!("strict on {link}: harmless with one uplink"))
+        }
         _ => Check::new(
             name,
             Status::Warning,
@@ -143,11 +136,7 @@ pub(super) fn port_range(host: &Host) -> Check {
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     });
     let Some((first, last)) = range else {
-        return Check::new(
-            name,
-            Status::Warning,
-            "net.ipv4.ip_local_port_range is not readable",
-        );
+        return Check::new(name, Status::Warning, "net.ipv4.ip_local_port_range is not readable");
     };
     let taken = (last + 1).saturating_sub(first.max(FIRST_SNAT_PORT));
     let left = (65536 - FIRST_SNAT_PORT).saturating_sub(taken);
@@ -169,10 +158,7 @@ pub(super) fn pools(host: &Host) -> Check {
         .filter_map(|&(address, prefix)| {
             let pool = IpNetwork::V4(Ipv4Network::new(address, prefix).ok()?);
             let route = routes.iter().find(|route| meets(route, pool))?;
-            Some(format!(
-                "{pool} overlaps {} of {}",
-                route.destination, route.link
-            ))
+            Some(format!("{pool} overlaps {} of {}", route.destination, route.link))
         })
         .collect();
     if found.is_empty() {

@@ -24,10 +24,7 @@ fn status(name: &str, files: &[(&str, &str)]) -> (Status, String) {
 
 fn status_of(name: &str, files: &[(&str, &str)], known: &Known) -> (Status, String) {
     let (host, _dir) = host(files);
-    let check = checks(&host, known)
-        .into_iter()
-        .find(|check| check.name == name)
-        .unwrap();
+    let check = checks(&host, known).into_iter().find(|check| check.name == name).unwrap();
     (check.status, check.found)
 }
 
@@ -99,11 +96,7 @@ fn hostile_netfilter_is_a_note() {
     for (nft, iptables, expected) in [
         (Some(nft), None, Status::Note),
         (None, Some(":FORWARD DROP [0:0]"), Status::Note),
-        (
-            Some("table ip x {\n}"),
-            Some(":FORWARD ACCEPT [0:0]"),
-            Status::Ok,
-        ),
+        (Some("table ip x {\n}"), Some(":FORWARD ACCEPT [0:0]"), Status::Ok),
         (None, None, Status::Ok),
     ] {
         let known = Known {
@@ -123,23 +116,11 @@ fn strict_reverse_path_filtering_matters_with_several_uplinks() {
     assert_eq!(status("rp_filter", &[route]).0, Status::Ok);
     assert_eq!(
         status("rp_filter", &[route, strict]),
-        (
-            Status::Note,
-            "strict on eth0: harmless with one uplink".into()
-        )
+        (Status::Note, "strict on eth0: harmless with one uplink".into())
     );
-    assert_eq!(
-        status("rp_filter", &[route, strict, loose_all]).0,
-        Status::Ok
-    );
-    let known = Known {
-        uplinks: vec!["eth0".into(), "eth1".into()],
-        ..Known::default()
-    };
-    assert_eq!(
-        status_of("rp_filter", &[route, strict], &known).0,
-        Status::Warning
-    );
+    assert_eq!(status("rp_filter", &[route, strict, loose_all]).0, Status::Ok);
+    let known = Known { uplinks: vec!["eth0".into(), "eth1".into()], ..Known::default() };
+    assert_eq!(status_of("rp_filter", &[route, strict], &known).0, Status::Warning);
 }
 
 #[test]
@@ -150,10 +131,8 @@ fn a_wide_port_range_leaves_no_ports_for_snat() {
         ("1\t65535", Status::Problem, 0),
         ("2048\t65535", Status::Warning, 1024),
     ] {
-        let (status, found) = status(
-            "port range",
-            &[("proc/sys/net/ipv4/ip_local_port_range", range)],
-        );
+        let (status, found) =
+            status("port range", &[("proc/sys/net/ipv4/ip_local_port_range", range)]);
         assert_eq!(status, expected, "{range}");
         assert!(found.contains(&format!(" {left} are left")), "{found}");
     }
@@ -161,16 +140,10 @@ fn a_wide_port_range_leaves_no_ports_for_snat() {
 
 #[test]
 fn routes_that_overlap_pools_and_networks_are_named_and_ours_are_not() {
-    let files = [
-        ("proc/net/route", ROUTES),
-        ("sys/class/net/netd0/ifalias", "netd abc"),
-    ];
+    let files = [("proc/net/route", ROUTES), ("sys/class/net/netd0/ifalias", "netd abc")];
     let (status, found) = status("address pools", &files);
     assert_eq!(status, Status::Note);
-    assert!(
-        found.contains("172.18.0.0/16 overlaps 172.18.5.0/24 of tun0"),
-        "{found}"
-    );
+    assert!(found.contains("172.18.0.0/16 overlaps 172.18.5.0/24 of tun0"), "{found}");
     assert!(!found.contains("172.17"), "{found}");
     let known = Known {
         networks: vec![
@@ -191,10 +164,7 @@ fn routes_that_overlap_pools_and_networks_are_named_and_ours_are_not() {
 #[test]
 fn an_adopted_bridge_s_own_route_is_no_overlap() {
     let files = [
-        (
-            "proc/net/route",
-            "Iface\tDestination\nbr0\t000012AC\t00000000\t0001\t0\t0\t0\t0000FFFF",
-        ),
+        ("proc/net/route", "Iface\tDestination\nbr0\t000012AC\t00000000\t0001\t0\t0\t0\t0000FFFF"),
         ("sys/class/net/br0/bridge/stp_state", "0"),
     ];
     let known = Known {
@@ -202,11 +172,7 @@ fn an_adopted_bridge_s_own_route_is_no_overlap() {
         ..Known::default()
     };
     let (host, _dir) = host(&files);
-    assert!(
-        !checks(&host, &known)
-            .iter()
-            .any(|check| check.name == "overlap")
-    );
+    assert!(!checks(&host, &known).iter().any(|check| check.name == "overlap"));
 }
 
 #[test]

@@ -24,10 +24,7 @@ pub fn choose_address(pool: &Pool, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     let first = number(range.network()).max(*whole.start());
     let last = number(range.broadcast()).min(*whole.end());
     let blocked = taken.iter().chain(set_aside(pool)).copied();
-    let blocked = blocked
-        .filter(|ip| pool.subnet.contains(*ip))
-        .map(number)
-        .collect();
+    let blocked = blocked.filter(|ip| pool.subnet.contains(*ip)).map(number).collect();
     first_gap(first..=last, blocked).map(|free| address(free, pool.subnet.ip()))
 }
 
@@ -38,10 +35,8 @@ pub fn check_address<'a>(
     taken: &BTreeSet<IpAddr>,
     ip: IpAddr,
 ) -> Result<&'a Pool, AddressError> {
-    let pool = pools
-        .iter()
-        .find(|pool| pool.subnet.contains(ip))
-        .ok_or(AddressError::NotInSubnet(ip))?;
+    let pool =
+        pools.iter().find(|pool| pool.subnet.contains(ip)).ok_or(AddressError::NotInSubnet(ip))?;
     let free = usable(pool.subnet).contains(&number(ip))
         && !taken.contains(&ip)
         && !set_aside(pool).any(|aside| *aside == ip);
@@ -49,9 +44,7 @@ pub fn check_address<'a>(
 }
 
 fn set_aside(pool: &Pool) -> impl Iterator<Item = &IpAddr> {
-    std::iter::once(&pool.gateway)
-        .chain(&pool.default_gateway)
-        .chain(pool.aux.values())
+    std::iter::once(&pool.gateway).chain(&pool.default_gateway).chain(pool.aux.values())
 }
 
 /// All addresses but IPv4's network and broadcast address, and IPv6's
@@ -118,10 +111,7 @@ mod tests {
     #[test]
     fn addresses_are_given_from_the_lowest_on() {
         let all = fill(&pool("10.0.0.0/29", "10.0.0.1"));
-        assert_eq!(
-            all,
-            ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"].map(ip)
-        );
+        assert_eq!(all, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"].map(ip));
     }
 
     #[test]
@@ -131,17 +121,7 @@ mod tests {
         pool.aux.insert("printer".into(), ip("10.0.0.10"));
         pool.default_gateway = Some(ip("10.0.0.12"));
         let all = fill(&pool);
-        assert_eq!(
-            all,
-            [
-                "10.0.0.8",
-                "10.0.0.11",
-                "10.0.0.13",
-                "10.0.0.14",
-                "10.0.0.15"
-            ]
-            .map(ip)
-        );
+        assert_eq!(all, ["10.0.0.8", "10.0.0.11", "10.0.0.13", "10.0.0.14", "10.0.0.15"].map(ip));
     }
 
     #[test]
@@ -162,15 +142,8 @@ mod tests {
     fn a_fixed_address_is_checked_with_dockers_texts() {
         let pools = [pool("10.0.0.0/24", "10.0.0.1")];
         let taken = [ip("10.0.0.7")].into();
-        let error = |text: &str| {
-            check_address(&pools, &taken, ip(text))
-                .unwrap_err()
-                .to_string()
-        };
-        assert_eq!(
-            error("10.0.1.7"),
-            "no configured subnet contains IP address 10.0.1.7"
-        );
+        let error = |text: &str| check_address(&pools, &taken, ip(text)).unwrap_err().to_string();
+        assert_eq!(error("10.0.1.7"), "no configured subnet contains IP address 10.0.1.7");
         for used in ["10.0.0.7", "10.0.0.1", "10.0.0.0", "10.0.0.255"] {
             assert_eq!(error(used), "Address already in use");
         }

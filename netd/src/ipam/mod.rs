@@ -21,11 +21,7 @@ pub fn network_of(given: IpNetwork) -> IpNetwork {
 
 /// Whether an address is in both. Families never overlap.
 pub fn overlaps(a: IpNetwork, b: IpNetwork) -> bool {
-    if a.prefix() <= b.prefix() {
-        a.contains(b.network())
-    } else {
-        b.contains(a.network())
-    }
+    if a.prefix() <= b.prefix() { a.contains(b.network()) } else { b.contains(a.network()) }
 }
 
 /// Whether `outer` has every address of `inner`.

@@ -13,16 +13,9 @@ pub enum SubnetError {
     #[error("invalid {what} {given}: invalid CIDR block notation")]
     NotCidr { what: &'static str, given: String },
     #[error("invalid {what} {given}: it should be {network}")]
-    HostBits {
-        what: &'static str,
-        given: IpNetwork,
-        network: IpNetwork,
-    },
+    HostBits { what: &'static str, given: IpNetwork, network: IpNetwork },
     #[error("invalid subnet {subnet}: it overlaps {reserved}, which no network can use")]
-    Unusable {
-        subnet: IpNetwork,
-        reserved: IpNetwork,
-    },
+    Unusable { subnet: IpNetwork, reserved: IpNetwork },
     #[error("invalid ip-range {range}: CIDR block is bigger than its parent subnet {subnet}")]
     RangeTooBig { range: IpNetwork, subnet: IpNetwork },
     #[error("invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range")]
@@ -71,9 +64,7 @@ pub fn choose_subnet(
     size: Option<u8>,
     used: &[IpNetwork],
 ) -> Option<IpNetwork> {
-    pools
-        .iter()
-        .find_map(|pool| cut(pool.base, size.unwrap_or(pool.size), used))
+    pools.iter().find_map(|pool| cut(pool.base, size.unwrap_or(pool.size), used))
 }
 
 fn cut(base: IpNetwork, size: u8, used: &[IpNetwork]) -> Option<IpNetwork> {
@@ -107,20 +98,9 @@ pub fn parse_subnet(what: &'static str, text: &str) -> Result<IpNetwork, SubnetE
         .parse()
         .ok()
         .filter(|_| text.contains('/'))
-        .ok_or_else(|| SubnetError::NotCidr {
-            what,
-            given: text.to_owned(),
-        })?;
+        .ok_or_else(|| SubnetError::NotCidr { what, given: text.to_owned() })?;
     let network = network_of(given);
-    if given == network {
-        Ok(given)
-    } else {
-        Err(SubnetError::HostBits {
-            what,
-            given,
-            network,
-        })
-    }
+    if given == network { Ok(given) } else { Err(SubnetError::HostBits { what, given, network }) }
 }
 
 /// Everything of a pool that can be wrong by itself.
@@ -135,10 +115,7 @@ pub fn check_pool(pool: &Pool) -> Result<(), SubnetError> {
             return Err(SubnetError::RangeOutside { range, subnet });
         }
     }
-    for gateway in [Some(pool.gateway), pool.default_gateway]
-        .into_iter()
-        .flatten()
-    {
+    for gateway in [Some(pool.gateway), pool.default_gateway].into_iter().flatten() {
         if !subnet.contains(gateway) {
             return Err(SubnetError::GatewayOutside { gateway, subnet });
         }
@@ -147,10 +124,7 @@ pub fn check_pool(pool: &Pool) -> Result<(), SubnetError> {
         }
     }
     match pool.aux.values().find(|aux| !subnet.contains(**aux)) {
-        Some(aux) => Err(SubnetError::AuxOutside {
-            given: *aux,
-            subnet,
-        }),
+        Some(aux) => Err(SubnetError::AuxOutside { given: *aux, subnet }),
         None => Ok(()),
     }
 }
@@ -164,9 +138,7 @@ fn check_usable(subnet: IpNetwork) -> Result<(), SubnetError> {
         .filter_map(|(ip, prefix)| Ipv4Network::new(ip.into(), prefix).ok())
         .map(IpNetwork::from)
         .find(|reserved| overlaps(*reserved, subnet))
-        .map_or(Ok(()), |reserved| {
-            Err(SubnetError::Unusable { subnet, reserved })
-        })
+        .map_or(Ok(()), |reserved| Err(SubnetError::Unusable { subnet, reserved }))
 }
 
 /// The gateway of a subnet that came without one: its first address that is
@@ -220,15 +192,8 @@ mod tests {
     #[test]
     fn a_choice_steps_around_what_is_larger_and_what_is_smaller() {
         let pools = default_pools();
-        let used = [
-            net("172.17.5.0/24"),
-            net("172.18.0.0/15"),
-            net("172.20.0.1/32"),
-        ];
-        assert_eq!(
-            choose_subnet(&pools, None, &used),
-            Some(net("172.21.0.0/16"))
-        );
+        let used = [net("172.17.5.0/24"), net("172.18.0.0/15"), net("172.20.0.1/32")];
+        assert_eq!(choose_subnet(&pools, None, &used), Some(net("172.21.0.0/16")));
     }
 
     #[test]
@@ -239,15 +204,9 @@ mod tests {
 
     #[test]
     fn a_choice_in_a_large_pool_is_quick() {
-        let pools = [AddressPool {
-            base: net("10.0.0.0/8"),
-            size: 30,
-        }];
+        let pools = [AddressPool { base: net("10.0.0.0/8"), size: 30 }];
         let used = [net("10.0.0.0/9"), net("10.128.0.0/10")];
-        assert_eq!(
-            choose_subnet(&pools, None, &used),
-            Some(net("10.192.0.0/30"))
-        );
+        assert_eq!(choose_subnet(&pools, None, &used), Some(net("10.192.0.0/30")));
     }
 
     #[test]
@@ -261,9 +220,7 @@ mod tests {
     #[test]
     fn checks_have_dockers_texts() {
         assert_eq!(
-            parse_subnet("subnet", "10.1.1.0/16")
-                .unwrap_err()
-                .to_string(),
+            parse_subnet("subnet", "10.1.1.0/16").unwrap_err().to_string(),
             "invalid subnet 10.1.1.0/16: it should be 10.1.0.0/16"
         );
         assert_eq!(
@@ -300,14 +257,8 @@ mod tests {
     #[test]
     fn the_gateway_is_the_first_address_that_is_not_set_aside() {
         let aux = ["10.1.0.1".parse().unwrap()];
-        assert_eq!(
-            first_gateway(net("10.1.0.0/24"), &aux),
-            Ok("10.1.0.2".parse().unwrap())
-        );
-        assert_eq!(
-            first_gateway(net("10.1.0.4/31"), &[]),
-            Ok("10.1.0.4".parse().unwrap())
-        );
+        assert_eq!(first_gateway(net("10.1.0.0/24"), &aux), Ok("10.1.0.2".parse().unwrap()));
+        assert_eq!(first_gateway(net("10.1.0.4/31"), &[]), Ok("10.1.0.4".parse().unwrap()));
     }
 
     proptest! {

@@ -25,10 +25,7 @@ pub struct KernelEffects {
 impl KernelEffects {
     /// For the namespace of the calling thread, on a tokio runtime.
     pub fn new() -> Result<Self, Error> {
-        Ok(Self {
-            netlink: Netlink::open()?,
-            ports: HostPorts::default(),
-        })
+        Ok(Self { netlink: Netlink::open()?, ports: HostPorts::default() })
     }
 
     /// Whether an op is the kernel's; the others are the datapath's.
@@ -46,32 +43,14 @@ impl KernelEffects {
 
     async fn perform(&mut self, action: Action, op: &Op) -> Result<(), Error> {
         match op {
-            Op::Bridge {
-                name,
-                mac,
-                mtu,
-                addresses,
-            } => {
-                let bridge = Bridge {
-                    name,
-                    mac: *mac,
-                    mtu: *mtu,
-                    addresses,
-                };
+            Op::Bridge { name, mac, mtu, addresses } => {
+                let bridge = Bridge { name, mac: *mac, mtu: *mtu, addresses };
                 match action {
                     Action::Apply => bridge.create(&self.netlink).await,
                     Action::Revert => bridge.delete(&self.netlink).await,
                 }
             }
-            Op::Veth {
-                endpoint,
-                host,
-                peer,
-                netns,
-                mac,
-                mtu,
-                bridge,
-            } => {
+            Op::Veth { endpoint, host, peer, netns, mac, mtu, bridge } => {
                 let veth = Veth {
                     endpoint,
                     host,
@@ -86,20 +65,8 @@ impl KernelEffects {
                     Action::Revert => veth.delete(&self.netlink).await,
                 }
             }
-            Op::Interface {
-                netns,
-                name,
-                mac,
-                addresses,
-                gateway,
-            } => {
-                let interface = Interface {
-                    netns,
-                    name,
-                    mac: *mac,
-                    addresses,
-                    gateway: *gateway,
-                };
+            Op::Interface { netns, name, mac, addresses, gateway } => {
+                let interface = Interface { netns, name, mac: *mac, addresses, gateway: *gateway };
                 match action {
                     Action::Apply => interface.create().await,
                     Action::Revert => interface.delete().await,
@@ -109,16 +76,8 @@ impl KernelEffects {
                 Action::Apply => netns::create(path).await,
                 Action::Revert => netns::remove(path),
             },
-            Op::HostPort {
-                address,
-                port,
-                protocol,
-            } => {
-                let at = HostPort {
-                    address: *address,
-                    port: *port,
-                    protocol: *protocol,
-                };
+            Op::HostPort { address, port, protocol } => {
+                let at = HostPort { address: *address, port: *port, protocol: *protocol };
                 match action {
                     Action::Apply => self.ports.reserve(at)?,
                     Action::Revert => self.ports.release(at),
@@ -162,18 +121,15 @@ impl From<Error> for EffectError {
 }
 
 fn create_run_dir(path: &Path) -> Result<(), Error> {
-    paths::create_private(path).map_err(|error| Error::CreateRunDir {
-        path: path.to_owned(),
-        source: error.source,
-    })
+    paths::create_private(path)
+        .map_err(|error| Error::CreateRunDir { path: path.to_owned(), source: error.source })
 }
 
 fn remove_run_dir(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::RemoveRunDir {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::RemoveRunDir { path: path.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }

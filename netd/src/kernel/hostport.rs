@@ -107,18 +107,14 @@ impl HostPorts {
 
 fn hold(at: HostPort) -> Result<OwnedFd, PortError> {
     try_hold(at).map_err(|errno| match errno {
-        Errno::EADDRINUSE => PortError::InUse {
-            at,
-            owner: owner::hint(at.address, at.port, at.protocol),
-        },
+        Errno::EADDRINUSE => {
+            PortError::InUse { at, owner: owner::hint(at.address, at.port, at.protocol) }
+        }
         Errno::EADDRNOTAVAIL => PortError::NoAddress(at),
         Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT if at.protocol == Protocol::Sctp => {
             PortError::NoSctp(at)
         }
-        errno => PortError::Bind {
-            at,
-            source: errno.into(),
-        },
+        errno => PortError::Bind { at, source: errno.into() },
     })
 }
 
@@ -165,11 +161,8 @@ mod tests {
 
     #[test]
     fn errors_read_as_dockers_do() {
-        let at = HostPort {
-            address: "0.0.0.0".parse().unwrap(),
-            port: 80,
-            protocol: Protocol::Tcp,
-        };
+        let at =
+            HostPort { address: "0.0.0.0".parse().unwrap(), port: 80, protocol: Protocol::Tcp };
         assert_eq!(
             PortError::InUse { at, owner: None }.to_string(),
             "failed to bind host port 0.0.0.0:80/tcp: address already in use"

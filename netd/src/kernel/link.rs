@@ -65,10 +65,7 @@ impl Bridge<'_> {
                     _ => Err(Error::Foreign(self.name.clone())),
                 }
             }
-            Err(source) => Err(Error::CreateBridge {
-                name: self.name.clone(),
-                source,
-            }),
+            Err(source) => Err(Error::CreateBridge { name: self.name.clone(), source }),
         }
     }
 
@@ -94,10 +91,7 @@ impl Bridge<'_> {
         netlink
             .pipeline(requests)
             .await
-            .map_err(|source| Error::Configure {
-                name: self.name.clone(),
-                source,
-            })
+            .map_err(|source| Error::Configure { name: self.name.clone(), source })
     }
 
     pub async fn delete(&self, netlink: &Netlink) -> Result<(), Error> {
@@ -133,10 +127,7 @@ impl Veth<'_> {
     }
 
     async fn add(&self, netlink: &Netlink, bridge: u32) -> Result<bool, Error> {
-        let failed = |source| Error::CreateVeth {
-            name: self.host.clone(),
-            source,
-        };
+        let failed = |source| Error::CreateVeth { name: self.host.clone(), source };
         let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(self.peer.as_str())
             .address(self.mac.0.to_vec())
@@ -169,11 +160,7 @@ impl Veth<'_> {
         // Before it comes up, or it would have a link-local address by then.
         sysctl::disable_ipv6(self.host)?;
         let alias = names::veth_alias(self.endpoint);
-        let host = by_name(self.host)
-            .alias(&alias)
-            .mtu(self.mtu)
-            .controller(bridge)
-            .up();
+        let host = by_name(self.host).alias(&alias).mtu(self.mtu).controller(bridge).up();
         let mut requests = vec![Request::set_link(host.build())];
         if self.netns.is_none() {
             // Its runtime may have taken it away since.
@@ -183,10 +170,7 @@ impl Veth<'_> {
         netlink
             .pipeline(requests)
             .await
-            .map_err(|source| Error::Configure {
-                name: self.host.clone(),
-                source,
-            })
+            .map_err(|source| Error::Configure { name: self.host.clone(), source })
     }
 
     /// One side takes the other with it, wherever it is.
@@ -212,10 +196,7 @@ pub(super) async fn delete(netlink: &Netlink, name: &IfName, index: u32) -> Resu
     netlink
         .pipeline(vec![Request::delete_link(index)])
         .await
-        .map_err(|source| Error::Delete {
-            name: name.clone(),
-            source,
-        })
+        .map_err(|source| Error::Delete { name: name.clone(), source })
 }
 
 /// IPv6 on where one of `addresses` is of it, and off otherwise.

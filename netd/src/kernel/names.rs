@@ -96,23 +96,14 @@ mod tests {
     #[test]
     fn hardware_addresses_follow_from_ids_and_addresses() {
         assert_eq!(bridge_mac(&id()).to_string(), "02:6e:64:ab:ab:ab");
-        assert_eq!(
-            container_mac(Ipv4Addr::new(172, 17, 0, 2)).to_string(),
-            "02:42:ac:11:00:02"
-        );
+        assert_eq!(container_mac(Ipv4Addr::new(172, 17, 0, 2)).to_string(), "02:42:ac:11:00:02");
     }
 
     #[test]
     fn only_the_alias_makes_a_link_ones_own() {
         assert!(is_own(Some(&veth_alias(&id()))));
         assert!(is_own(Some(&bridge_alias(bridge_mac(&id())))));
-        for alias in [
-            None,
-            Some(""),
-            Some("netd"),
-            Some("netdata 1"),
-            Some("docker"),
-        ] {
+        for alias in [None, Some(""), Some("netd"), Some("netdata 1"), Some("docker")] {
             assert!(!is_own(alias), "{alias:?}");
         }
     }

@@ -40,10 +40,7 @@ pub struct Interface<'a> {
 /// Creates a namespace bound to `path`, with `lo` up. One that is there
 /// already is left as it is.
 pub async fn create(path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::CreateNetns {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| Error::CreateNetns { path: path.to_owned(), source };
     if exists(path) {
         return Ok(());
     }
@@ -82,13 +79,7 @@ pub async fn create(path: &Path) -> Result<(), Error> {
 }
 
 fn bind(target: &Path) -> io::Result<()> {
-    mount(
-        Some("/proc/thread-self/ns/net"),
-        target,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )?;
+    mount(Some("/proc/thread-self/ns/net"), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     Ok(())
 }
 
@@ -100,10 +91,7 @@ pub fn exists(path: &Path) -> bool {
 /// Lets go of a namespace; it ends when its last process has. One that is not
 /// there is removed already.
 pub fn remove(path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::RemoveNetns {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| Error::RemoveNetns { path: path.to_owned(), source };
     match umount2(path, MntFlags::MNT_DETACH) {
         // EINVAL: a file, but no mount.
         Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
@@ -126,10 +114,7 @@ pub async fn run_in<T: Send + 'static>(
         Ok(work())
     })
     .await
-    .map_err(|source| Error::EnterNetns {
-        path: path.to_owned(),
-        source,
-    })
+    .map_err(|source| Error::EnterNetns { path: path.to_owned(), source })
 }
 
 /// Moves the calling thread to the namespace of `path`, for good: for threads
@@ -143,15 +128,11 @@ async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (done, result) = oneshot::channel();
-    thread::Builder::new()
-        .name("netns".to_owned())
-        .spawn(move || {
-            // The receiver is gone only when nobody wants the answer.
-            let _ = done.send(work());
-        })?;
-    result
-        .await
-        .unwrap_or_else(|_| Err(io::Error::other("the namespace's thread panicked")))
+    thread::Builder::new().name("netns".to_owned()).spawn(move || {
+        // The receiver is gone only when nobody wants the answer.
+        let _ = done.send(work());
+    })?;
+    result.await.unwrap_or_else(|_| Err(io::Error::other("the namespace's thread panicked")))
 }
 
 impl Interface<'_> {
@@ -195,16 +176,12 @@ impl Interface<'_> {
             .collect();
         requests.push(Request::set_link(link::up(link.index)));
         requests.extend(
-            self.gateway
-                .map(|gateway| Request::set_route(default_route(gateway, link.index))),
+            self.gateway.map(|gateway| Request::set_route(default_route(gateway, link.index))),
         );
         inside
             .pipeline(requests)
             .await
-            .map_err(|source| Error::Configure {
-                name: self.name.clone(),
-                source,
-            })
+            .map_err(|source| Error::Configure { name: self.name.clone(), source })
     }
 
     /// Deletes the link, and the host's side with it. Nothing to do when the
@@ -246,14 +223,12 @@ impl Interface<'_> {
 
 fn default_route(gateway: IpAddr, link: u32) -> RouteMessage {
     match gateway {
-        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new()
-            .gateway(gateway)
-            .output_interface(link)
-            .build(),
-        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new()
-            .gateway(gateway)
-            .output_interface(link)
-            .build(),
+        IpAddr::V4(gateway) => {
+            RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(link).build()
+        }
+        IpAddr::V6(gateway) => {
+            RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(link).build()
+        }
     }
 }
 

@@ -42,11 +42,7 @@ impl Netlink {
         let (mut connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
         // Without them, a connection that died can't be told from success.
         connection.set_forward_ack(true);
-        Ok(Self {
-            handle,
-            task: tokio::spawn(connection),
-            listing: Mutex::default(),
-        })
+        Ok(Self { handle, task: tokio::spawn(connection), listing: Mutex::default() })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -88,18 +84,12 @@ impl Netlink {
 }
 
 fn closed() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::BrokenPipe,
-        "the netlink connection was closed",
-    )
+    io::Error::new(io::ErrorKind::BrokenPipe, "the netlink connection was closed")
 }
 
 impl Request {
     pub fn new_link(message: LinkMessage) -> Self {
-        Self::build(
-            RouteNetlinkMessage::NewLink(message),
-            NLM_F_CREATE | NLM_F_EXCL,
-        )
+        Self::build(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
     pub fn set_link(message: LinkMessage) -> Self {
@@ -113,18 +103,12 @@ impl Request {
     }
 
     pub fn add_address(message: AddressMessage) -> Self {
-        Self::build(
-            RouteNetlinkMessage::NewAddress(message),
-            NLM_F_CREATE | NLM_F_EXCL,
-        )
-        .tolerate(libc::EEXIST)
+        Self::build(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+            .tolerate(libc::EEXIST)
     }
 
     pub fn set_route(message: RouteMessage) -> Self {
-        Self::build(
-            RouteNetlinkMessage::NewRoute(message),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
+        Self::build(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// `errno` counts as success.
@@ -137,10 +121,7 @@ impl Request {
     fn build(message: RouteNetlinkMessage, flags: u16) -> Self {
         let mut message = NetlinkMessage::from(message);
         message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        Self {
-            message,
-            tolerated: None,
-        }
+        Self { message, tolerated: None }
     }
 }
 

@@ -87,10 +87,7 @@ impl Netlink {
                 if source.raw_os_error() == Some(libc::ENODEV) {
                     Ok(None)
                 } else {
-                    Err(Error::List {
-                        what: "links",
-                        source,
-                    })
+                    Err(Error::List { what: "links", source })
                 }
             }
         }
@@ -98,9 +95,7 @@ impl Netlink {
 
     pub async fn ifindex(&self, name: &IfName) -> Result<u32, Error> {
         let found = self.link(name).await?;
-        found
-            .map(|link| link.index)
-            .ok_or_else(|| Error::NoLink(name.clone()))
+        found.map(|link| link.index).ok_or_else(|| Error::NoLink(name.clone()))
     }
 
     /// Addresses of both families.
@@ -154,10 +149,7 @@ pub fn default_mtu(links: &[Link], routes: &[Route]) -> Option<u32> {
 }
 
 fn failed(what: &'static str) -> impl FnOnce(rtnetlink::Error) -> Error {
-    move |error| Error::List {
-        what,
-        source: nl::io_error(error),
-    }
+    move |error| Error::List { what, source: nl::io_error(error) }
 }
 
 fn link(message: LinkMessage) -> Link {

@@ -44,10 +44,9 @@ impl Watched {
     /// Sends a signal; a process that has ended needs none.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         match sys::pidfd_send_signal(self.pidfd.get_ref().as_fd(), signal as i32) {
-            Err(source) if source.raw_os_error() != Some(libc::ESRCH) => Err(Error::Process {
-                pid: self.pid,
-                source,
-            }),
+            Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
+                Err(Error::Process { pid: self.pid, source })
+            }
             _ => Ok(()),
         }
     }
@@ -60,10 +59,7 @@ impl Watched {
                 guard.retain_ready();
                 Ok(())
             }
-            Err(source) => Err(Error::Process {
-                pid: self.pid,
-                source,
-            }),
+            Err(source) => Err(Error::Process { pid: self.pid, source }),
         }
     }
 }

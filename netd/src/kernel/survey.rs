@@ -37,11 +37,8 @@ impl Survey {
         let links = netlink.links().await?;
         let addresses = netlink.addresses().await?;
         let routes = netlink.routes().await?;
-        let others: HashMap<u32, &Link> = links
-            .iter()
-            .filter(|link| !link.is_own())
-            .map(|link| (link.index, link))
-            .collect();
+        let others: HashMap<u32, &Link> =
+            links.iter().filter(|link| !link.is_own()).map(|link| (link.index, link)).collect();
         Ok(Self {
             addresses: addresses
                 .into_iter()

@@ -34,10 +34,7 @@ pub(super) fn drop_all(socket: BorrowedFd<'_>) -> io::Result<()> {
         jf: 0,
         k: 0,
     }];
-    let filter = libc::sock_fprog {
-        len: 1,
-        filter: program.as_mut_ptr(),
-    };
+    let filter = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
     // SAFETY: the descriptor is open; the option's value is a `sock_fprog` of
     // the size given, whose one instruction lives until the call returns.
     let result = unsafe {
@@ -49,11 +46,7 @@ pub(super) fn drop_all(socket: BorrowedFd<'_>) -> io::Result<()> {
             SIZE,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A descriptor of the process that has `pid` now.
@@ -80,9 +73,5 @@ pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
             0,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

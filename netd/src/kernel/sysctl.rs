@@ -47,19 +47,13 @@ fn set_ipv6(link: &IfName, disabled: &str) -> Result<(), Error> {
 /// The ports that the kernel gives to sockets that name none.
 pub fn ephemeral_ports() -> Result<(u16, u16), Error> {
     let text = read(PORT_RANGE)?;
-    parse_pair(&text).ok_or_else(|| Error::Parse {
-        path: PORT_RANGE.into(),
-        text,
-    })
+    parse_pair(&text).ok_or_else(|| Error::Parse { path: PORT_RANGE.into(), text })
 }
 
 /// The ports that the kernel gives to nobody who doesn't name them.
 pub fn reserved_ports() -> Result<Vec<RangeInclusive<u16>>, Error> {
     let text = read(RESERVED_PORTS)?;
-    parse_ranges(&text).ok_or_else(|| Error::Parse {
-        path: RESERVED_PORTS.into(),
-        text,
-    })
+    parse_ranges(&text).ok_or_else(|| Error::Parse { path: RESERVED_PORTS.into(), text })
 }
 
 /// The id of the host's current boot.
@@ -86,10 +80,7 @@ fn write(path: &Path, value: &str) -> Result<(), Error> {
 }
 
 fn read(path: &str) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source: io::Error| Error::Read {
-        path: path.into(),
-        source,
-    })
+    fs::read_to_string(path).map_err(|source: io::Error| Error::Read { path: path.into(), source })
 }
 
 fn parse_pair(text: &str) -> Option<(u16, u16)> {
@@ -120,10 +111,7 @@ mod tests {
         assert_eq!(parse_pair("32768\t60999\n"), Some((32768, 60999)));
         assert_eq!(parse_pair("32768"), None);
         assert_eq!(parse_ranges("\n"), Some(vec![]));
-        assert_eq!(
-            parse_ranges("8080,9000-9010\n"),
-            Some(vec![8080..=8080, 9000..=9010])
-        );
+        assert_eq!(parse_ranges("8080,9000-9010\n"), Some(vec![8080..=8080, 9000..=9010]));
         assert_eq!(parse_ranges("x"), None);
     }
 

@@ -79,38 +79,23 @@ pub enum ConfigError {
     #[error("unknown configuration key `{key}`: did you mean `{nearest}`?")]
     UnknownKey { key: String, nearest: &'static str },
     #[error("invalid {key} `{value}`: {expected}")]
-    Value {
-        key: &'static str,
-        value: String,
-        expected: &'static str,
-    },
+    Value { key: &'static str, value: String, expected: &'static str },
     #[error(
         "invalid bip {bip}: it is the {what} address of its subnet; use a host address, such as {instead}"
     )]
-    BipNotHost {
-        bip: IpNetwork,
-        what: &'static str,
-        instead: IpNetwork,
-    },
+    BipNotHost { bip: IpNetwork, what: &'static str, instead: IpNetwork },
     #[error("invalid bip {0}: its subnet has no room for containers")]
     BipTooSmall(IpNetwork),
     #[error(
         "invalid fixed-cidr {fixed_cidr}: the default bridge's subnet {subnet} doesn't contain it"
     )]
-    FixedCidrOutside {
-        fixed_cidr: IpNetwork,
-        subnet: IpNetwork,
-    },
+    FixedCidrOutside { fixed_cidr: IpNetwork, subnet: IpNetwork },
     #[error(
         "invalid default-gateway {gateway}: the default bridge's subnet {subnet} doesn't contain it"
     )]
     GatewayOutside { gateway: IpAddr, subnet: IpNetwork },
     #[error("invalid {what} {given}: it should be {network}")]
-    HostBits {
-        what: &'static str,
-        given: IpNetwork,
-        network: IpNetwork,
-    },
+    HostBits { what: &'static str, given: IpNetwork, network: IpNetwork },
     #[error("invalid default-address-pools: size {size} doesn't fit base {base}")]
     PoolSize { base: IpNetwork, size: u8 },
     #[error("{0} is not supported yet")]
@@ -217,25 +202,17 @@ impl TryFrom<ConfigFile> for Config {
                 .as_deref()
                 .map(|text| ipv4("default-gateway", text))
                 .transpose()?,
-            mtu: file
-                .mtu
-                .filter(|mtu| *mtu != 0)
-                .map(check_mtu)
-                .transpose()?,
+            mtu: file.mtu.filter(|mtu| *mtu != 0).map(check_mtu).transpose()?,
             icc: file.icc.unwrap_or(default.icc),
             ip_masq: file.ip_masq.unwrap_or(default.ip_masq),
             ipv6: default.ipv6,
             default_address_pools: match file.default_address_pools {
-                Some(pools) if !pools.is_empty() => pools
-                    .iter()
-                    .map(AddressPool::try_from)
-                    .collect::<Result<_, _>>()?,
+                Some(pools) if !pools.is_empty() => {
+                    pools.iter().map(AddressPool::try_from).collect::<Result<_, _>>()?
+                }
                 _ => default.default_address_pools,
             },
-            ip: file
-                .ip
-                .as_deref()
-                .map_or(Ok(default.ip), |text| ipv4("ip", text))?,
+            ip: file.ip.as_deref().map_or(Ok(default.ip), |text| ipv4("ip", text))?,
             uplinks: file.uplinks,
             xdp: file.xdp.as_deref().map_or(Ok(default.xdp), str::parse)?,
             flow_table_size: file
@@ -285,11 +262,7 @@ fn check_mtu(mtu: u32) -> Result<u32, ConfigError> {
     if MTUS.contains(&mtu) {
         Ok(mtu)
     } else {
-        Err(value(
-            "mtu",
-            &mtu.to_string(),
-            "68 to 65535 is expected, or 0 for the default route's",
-        ))
+        Err(value("mtu", &mtu.to_string(), "68 to 65535 is expected, or 0 for the default route's"))
     }
 }
 
@@ -297,20 +270,12 @@ fn check_flow_table_size(size: u32) -> Result<u32, ConfigError> {
     if FLOW_TABLE_SIZES.contains(&size) {
         Ok(size)
     } else {
-        Err(value(
-            "flow-table-size",
-            &size.to_string(),
-            "1024 to 16777216 entries are expected",
-        ))
+        Err(value("flow-table-size", &size.to_string(), "1024 to 16777216 entries are expected"))
     }
 }
 
 fn value(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
-    ConfigError::Value {
-        key,
-        value: value.to_owned(),
-        expected,
-    }
+    ConfigError::Value { key, value: value.to_owned(), expected }
 }
 
 fn cidr(key: &'static str, text: &str) -> Result<IpNetwork, ConfigError> {
@@ -326,11 +291,7 @@ fn cidr(key: &'static str, text: &str) -> Result<IpNetwork, ConfigError> {
     if network == given {
         Ok(given)
     } else {
-        Err(ConfigError::HostBits {
-            what: key,
-            given,
-            network,
-        })
+        Err(ConfigError::HostBits { what: key, given, network })
     }
 }
 
@@ -366,11 +327,7 @@ impl FromStr for Xdp {
             "native" => Ok(Self::Native),
             "generic" => Ok(Self::Generic),
             "off" => Ok(Self::Off),
-            _ => Err(value(
-                "xdp",
-                text,
-                "auto, native, generic or off is expected",
-            )),
+            _ => Err(value("xdp", text, "auto, native, generic or off is expected")),
         }
     }
 }

@@ -72,11 +72,7 @@ pub enum OptionError {
     #[error("option `{0}` is not supported yet")]
     NotYet(String),
     #[error("failed to parse {option} value: {value} ({reason})")]
-    Value {
-        option: &'static str,
-        value: String,
-        reason: String,
-    },
+    Value { option: &'static str, value: String, reason: String },
     #[error("invalid MTU number: {0}")]
     Mtu(i64),
     #[error("unknown gateway mode {0}")]
@@ -92,15 +88,8 @@ const CONTAINER_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 
 /// Options that work.
-const KNOWN: [&str; 7] = [
-    BRIDGE_NAME,
-    MASQUERADE,
-    ICC,
-    HOST_BINDING,
-    MTU,
-    CONTAINER_PREFIX,
-    GATEWAY_MODE,
-];
+const KNOWN: [&str; 7] =
+    [BRIDGE_NAME, MASQUERADE, ICC, HOST_BINDING, MTU, CONTAINER_PREFIX, GATEWAY_MODE];
 
 /// Options of Docker's bridge driver that netd will have.
 const LATER: [&str; 5] = [
@@ -161,11 +150,7 @@ impl NetworkOptions {
 }
 
 fn invalid(option: &'static str, value: &str, reason: impl Into<String>) -> OptionError {
-    OptionError::Value {
-        option,
-        value: value.to_owned(),
-        reason: reason.into(),
-    }
+    OptionError::Value { option, value: value.to_owned(), reason: reason.into() }
 }
 
 /// Go's `strconv.ParseBool`, whose words Docker's users know.
@@ -226,10 +211,7 @@ mod tests {
 
     #[test]
     fn the_options_of_this_step_are_read() {
-        assert_eq!(
-            parse(BRIDGE_NAME, "docker1").unwrap().bridge,
-            "docker1".parse().ok()
-        );
+        assert_eq!(parse(BRIDGE_NAME, "docker1").unwrap().bridge, "docker1".parse().ok());
         assert_eq!(parse(MASQUERADE, "false").unwrap().masquerade, Some(false));
         assert_eq!(parse(ICC, "0").unwrap().icc, Some(false));
         assert_eq!(
@@ -238,10 +220,7 @@ mod tests {
         );
         assert_eq!(parse(MTU, "9000").unwrap().mtu, Some(9000));
         assert_eq!(parse(MTU, "0").unwrap().mtu, None);
-        assert_eq!(
-            parse(CONTAINER_PREFIX, "net").unwrap().container_prefix,
-            Some("net".into())
-        );
+        assert_eq!(parse(CONTAINER_PREFIX, "net").unwrap().container_prefix, Some("net".into()));
         assert_eq!(parse(GATEWAY_MODE, "nat"), Ok(NetworkOptions::default()));
     }
 
@@ -264,20 +243,14 @@ mod tests {
     #[test]
     fn what_comes_later_and_what_is_unknown_are_refused_by_name() {
         for later in LATER {
-            assert_eq!(
-                error(later, "x"),
-                format!("option `{later}` is not supported yet")
-            );
+            assert_eq!(error(later, "x"), format!("option `{later}` is not supported yet"));
         }
         assert_eq!(
             error(GATEWAY_MODE, "routed"),
             format!("option `{GATEWAY_MODE}=routed` is not supported yet")
         );
         let unknown = parse("com.docker.network.bridge.nmae", "x").unwrap_err();
-        assert_eq!(
-            unknown.to_string(),
-            "unknown option `com.docker.network.bridge.nmae`"
-        );
+        assert_eq!(unknown.to_string(), "unknown option `com.docker.network.bridge.nmae`");
         assert!(unknown.hint().unwrap().contains(BRIDGE_NAME));
     }
 }

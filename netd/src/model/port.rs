@@ -182,13 +182,7 @@ impl FromStr for PortSpec {
                 });
             }
         }
-        let spec = Self {
-            host_ip,
-            host: host_range,
-            container: container_range,
-            protocol,
-            from,
-        };
+        let spec = Self { host_ip, host: host_range, container: container_range, protocol, from };
         spec.check_sctp()?;
         Ok(spec)
     }
@@ -204,10 +198,9 @@ impl PortSpec {
         self.expand().iter().try_for_each(|request| {
             let container = request.container_port;
             match &request.host {
-                Some(host) if !host.contains(&container) => Err(PortError::SctpChanged {
-                    container,
-                    host: *host.start(),
-                }),
+                Some(host) if !host.contains(&container) => {
+                    Err(PortError::SctpChanged { container, host: *host.start() })
+                }
                 _ => Ok(()),
             }
         })
@@ -220,13 +213,8 @@ impl FromStr for Expose {
     fn from_str(text: &str) -> Result<Self, PortError> {
         let (ports, protocol) = split_protocol(text);
         let invalid = || PortError::Expose(text.to_owned());
-        let ports = parse_range(ports)
-            .filter(|range| *range.start() > 0)
-            .ok_or_else(invalid)?;
-        Ok(Self {
-            ports,
-            protocol: protocol.parse()?,
-        })
+        let ports = parse_range(ports).filter(|range| *range.start() > 0).ok_or_else(invalid)?;
+        Ok(Self { ports, protocol: protocol.parse()? })
     }
 }
 
@@ -240,16 +228,11 @@ fn split_protocol(text: &str) -> (&str, &str) {
 }
 
 fn parse_host_ip(text: &str) -> Result<Option<IpAddr>, PortError> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if text.is_empty() {
         return Ok(None);
     }
-    bare.parse()
-        .map(Some)
-        .map_err(|_| PortError::HostIp(bare.to_owned()))
+    bare.parse().map(Some).map_err(|_| PortError::HostIp(bare.to_owned()))
 }
 
 /// Host port 0 is no port named, as Docker has it.
@@ -277,18 +260,13 @@ fn parse_number(text: &str) -> Option<u16> {
 }
 
 fn parse_from(option: &str) -> Result<IpNetwork, PortError> {
-    let text = option
-        .strip_prefix("from=")
-        .ok_or_else(|| PortError::Option(option.to_owned()))?;
+    let text = option.strip_prefix("from=").ok_or_else(|| PortError::Option(option.to_owned()))?;
     let given: IpNetwork = text.parse().map_err(|_| PortError::From(text.to_owned()))?;
     let network = crate::ipam::network_of(given);
     if network == given {
         Ok(given)
     } else {
-        Err(PortError::FromHostBits {
-            given: text.to_owned(),
-            network,
-        })
+        Err(PortError::FromHostBits { given: text.to_owned(), network })
     }
 }
 
@@ -321,9 +299,7 @@ impl fmt::Display for PortSpec {
         }
         write_range(f, &self.container)?;
         write!(f, "/{}", self.protocol)?;
-        self.from
-            .iter()
-            .try_for_each(|from| write!(f, ",from={from}"))
+        self.from.iter().try_for_each(|from| write!(f, ",from={from}"))
     }
 }
 
@@ -338,12 +314,7 @@ impl fmt::Display for Expose {
 impl fmt::Display for PortMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_ip(f, self.host_ip)?;
-        let Self {
-            host_port,
-            container_port,
-            protocol,
-            ..
-        } = self;
+        let Self { host_port, container_port, protocol, .. } = self;
         write!(f, ":{host_port}->{container_port}/{protocol}")
     }
 }

@@ -40,10 +40,7 @@ impl RunDir<'_> {
     }
 
     pub(super) fn write_process(&self, process: Process) -> Result<(), RuntimeError> {
-        write(
-            &self.pid(),
-            &serde_json::to_vec(&process).unwrap_or_default(),
-        )
+        write(&self.pid(), &serde_json::to_vec(&process).unwrap_or_default())
     }
 
     pub(super) fn write_exit(&self, code: u8) -> Result<(), RuntimeError> {
@@ -69,10 +66,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), RuntimeError> {
         File::create(&temporary)?.write_all(bytes)?;
         fs::rename(&temporary, path)
     };
-    write().map_err(|source| RuntimeError::Write {
-        path: path.to_owned(),
-        source,
-    })
+    write().map_err(|source| RuntimeError::Write { path: path.to_owned(), source })
 }
 
 /// Whether the shim of `process` still runs: a zombie doesn't, nor does
@@ -105,11 +99,7 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         // Fields 5 to 21 lie between.
         let start_time = fields.nth(17)?.parse().ok()?;
-        Some(Self {
-            state,
-            parent,
-            start_time,
-        })
+        Some(Self { state, parent, start_time })
     }
 }
 
@@ -120,14 +110,7 @@ mod tests {
     #[test]
     fn a_command_with_parentheses_does_not_shift_the_fields() {
         let line = "42 (a) b) (c) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        assert_eq!(
-            Stat::parse(line),
-            Some(Stat {
-                state: 'S',
-                parent: 7,
-                start_time: 987_654
-            })
-        );
+        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', parent: 7, start_time: 987_654 }));
         assert_eq!(Stat::parse("42 (a) S 7"), None);
     }
 
@@ -135,16 +118,9 @@ mod tests {
     fn this_process_runs_and_one_that_started_at_another_time_does_not() {
         let shim = std::process::id();
         let start_time = Stat::read(shim).unwrap().start_time;
-        let process = Process {
-            shim,
-            pid: shim,
-            start_time,
-        };
+        let process = Process { shim, pid: shim, start_time };
         assert!(is_running(&process));
-        assert!(!is_running(&Process {
-            start_time: start_time + 1,
-            ..process
-        }));
+        assert!(!is_running(&Process { start_time: start_time + 1, ..process }));
     }
 
     #[test]
@@ -152,21 +128,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir(dir.path());
         assert_eq!((run.read_process(), run.read_exit()), (None, None));
-        let process = Process {
-            shim: 1,
-            pid: 2,
-            start_time: 3,
-        };
+        let process = Process { shim: 1, pid: 2, start_time: 3 };
         run.write_process(process).unwrap();
         run.write_exit(137).unwrap();
-        assert_eq!(
-            fs::read_to_string(run.pid()).unwrap(),
-            r#"{"shim":1,"pid":2,"start_time":3}"#
-        );
-        assert_eq!(
-            (run.read_process(), run.read_exit()),
-            (Some(process), Some(137))
-        );
+        assert_eq!(fs::read_to_string(run.pid()).unwrap(), r#"{"shim":1,"pid":2,"start_time":3}"#);
+        assert_eq!((run.read_process(), run.read_exit()), (Some(process), Some(137)));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

@@ -70,21 +70,14 @@ impl RuntimeError {
             Some(libc::ENOEXEC) => ("exec format error".to_owned(), NOT_EXECUTABLE),
             _ => (error.to_string(), NOT_EXECUTABLE),
         };
-        Self::Exec {
-            command: command.to_string_lossy().into_owned(),
-            reason,
-            code,
-        }
+        Self::Exec { command: command.to_string_lossy().into_owned(), reason, code }
     }
 }
 
 /// Moves this thread, and what it starts from now on, into the network
 /// namespace of the file `path`.
 fn enter(path: &Path) -> Result<(), RuntimeError> {
-    let failed = |source| RuntimeError::Namespace {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| RuntimeError::Namespace { path: path.to_owned(), source };
     let namespace = File::open(path).map_err(failed)?;
     setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))
 }

@@ -59,11 +59,7 @@ pub enum Session {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Report {
     Started(Process),
-    Exec {
-        command: String,
-        reason: String,
-        code: u8,
-    },
+    Exec { command: String, reason: String, code: u8 },
     Failed(String),
 }
 
@@ -156,15 +152,9 @@ impl Report {
     fn of<T>(started: &Result<(T, Process), RuntimeError>) -> Self {
         match started {
             Ok((_, process)) => Self::Started(*process),
-            Err(RuntimeError::Exec {
-                command,
-                reason,
-                code,
-            }) => Self::Exec {
-                command: command.clone(),
-                reason: reason.clone(),
-                code: *code,
-            },
+            Err(RuntimeError::Exec { command, reason, code }) => {
+                Self::Exec { command: command.clone(), reason: reason.clone(), code: *code }
+            }
             Err(error) => Self::Failed(format!("{:#}", Chain(error))),
         }
     }
@@ -235,18 +225,12 @@ fn kill_descendants() {
 }
 
 fn descendants(root: u32) -> Vec<u32> {
-    let parents: Vec<(u32, u32)> = processes()
-        .filter_map(|pid| Some((pid, Stat::read(pid)?.parent)))
-        .collect();
+    let parents: Vec<(u32, u32)> =
+        processes().filter_map(|pid| Some((pid, Stat::read(pid)?.parent))).collect();
     let mut found = vec![root];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
-        found.extend(
-            parents
-                .iter()
-                .filter(|(_, of)| *of == parent)
-                .map(|(pid, _)| pid),
-        );
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| pid));
         next += 1;
     }
     found.split_off(1)

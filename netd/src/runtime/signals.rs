@@ -62,9 +62,7 @@ impl Signals {
     }
 
     pub(super) fn unblock(self) -> Result<(), RuntimeError> {
-        self.mask
-            .thread_unblock()
-            .map_err(|errno| RuntimeError::Signals(errno.into()))
+        self.mask.thread_unblock().map_err(|errno| RuntimeError::Signals(errno.into()))
     }
 
     /// Waits for the next signal.
@@ -82,9 +80,7 @@ impl Signals {
 /// The kernel itself sends what a key of the terminal means, and sends it to
 /// the whole foreground group.
 fn event(number: u32, code: i32, grouping: Grouping) -> Event {
-    let signal = i32::try_from(number)
-        .ok()
-        .and_then(|number| Signal::try_from(number).ok());
+    let signal = i32::try_from(number).ok().and_then(|number| Signal::try_from(number).ok());
     match signal {
         Some(Signal::SIGCHLD) | None => Event::Child,
         Some(_) if grouping == Grouping::Shared && code == libc::SI_KERNEL => Event::Delivered,

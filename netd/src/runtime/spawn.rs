@@ -71,11 +71,7 @@ pub fn attached(start: Start) -> Result<Attached, RuntimeError> {
         shim.process_group(0);
         (Session::Piped, Grouping::Apart)
     };
-    Ok(Attached {
-        process: launch(shim, start, session)?,
-        grouping,
-        signals,
-    })
+    Ok(Attached { process: launch(shim, start, session)?, grouping, signals })
 }
 
 impl Attached {
@@ -139,15 +135,7 @@ fn launch(mut shim: Command, start: Start, session: Session) -> Result<Process, 
     let failure = match serde_json::from_slice(&text) {
         _ if read.is_err() => RuntimeError::ShimEnded,
         Ok(Report::Started(process)) => return Ok(process),
-        Ok(Report::Exec {
-            command,
-            reason,
-            code,
-        }) => RuntimeError::Exec {
-            command,
-            reason,
-            code,
-        },
+        Ok(Report::Exec { command, reason, code }) => RuntimeError::Exec { command, reason, code },
         Ok(Report::Failed(text)) => RuntimeError::InShim(text),
         Err(_) => RuntimeError::ShimEnded,
     };

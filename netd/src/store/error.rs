@@ -45,10 +45,9 @@ impl StoreError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Corrupt { path, .. } => Some(format!(
-                "move `{}` away to start with an empty store",
-                path.display()
-            )),
+            Self::Corrupt { path, .. } => {
+                Some(format!("move `{}` away to start with an empty store", path.display()))
+            }
             Self::Full(_) => Some("free some space and try again".to_owned()),
             _ => None,
         }
@@ -70,18 +69,14 @@ pub(super) fn translate(path: &Path, error: redb::Error, doing: Doing) -> StoreE
         }
         // redb's answer to a file that is no database.
         redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            StoreError::Corrupt {
-                path,
-                source: error.into(),
-            }
+            StoreError::Corrupt { path, source: error.into() }
         }
         redb::Error::Corrupted(_)
         | redb::Error::RepairAborted
         | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableTypeMismatch { .. } => StoreError::Corrupt {
-            path,
-            source: error.into(),
-        },
+        | redb::Error::TableTypeMismatch { .. } => {
+            StoreError::Corrupt { path, source: error.into() }
+        }
         error => {
             let source = Box::new(error);
             match doing {
@@ -101,9 +96,6 @@ mod tests {
     fn a_full_disk_is_told_as_such() {
         let full = redb::Error::from(redb::StorageError::Io(io::ErrorKind::StorageFull.into()));
         let error = translate(Path::new("/x"), full, Doing::Write);
-        assert_eq!(
-            error.to_string(),
-            "no space left on the disk of the store `/x`"
-        );
+        assert_eq!(error.to_string(), "no space left on the disk of the store `/x`");
     }
 }

@@ -69,10 +69,9 @@ impl Store {
             Ok(found)
         })?;
         match found {
-            Some(found) if found != SCHEMA_VERSION => Err(StoreError::Schema {
-                path: self.path.clone(),
-                found,
-            }),
+            Some(found) if found != SCHEMA_VERSION => {
+                Err(StoreError::Schema { path: self.path.clone(), found })
+            }
             _ => Ok(()),
         }
     }
@@ -135,10 +134,7 @@ impl Store {
             }
             Ok(found)
         })?;
-        found
-            .into_iter()
-            .map(|(id, plan)| Ok((id, self.parse(&plan)?)))
-            .collect()
+        found.into_iter().map(|(id, plan)| Ok((id, self.parse(&plan)?))).collect()
     }
 
     /// Notes the host's boot id. Whether it is another than the last time:
@@ -226,9 +222,7 @@ mod tests {
 
     fn plan() -> Plan {
         let mut plan = Plan::default();
-        plan.apply(Op::RunDir {
-            path: "/run/netd/containers/x".into(),
-        });
+        plan.apply(Op::RunDir { path: "/run/netd/containers/x".into() });
         plan
     }
 
@@ -268,9 +262,7 @@ mod tests {
         let pending = store.pending().unwrap();
         assert_eq!(pending.len(), 1);
         assert_eq!(pending[0].1, plan());
-        store
-            .commit(pending[0].0, std::slice::from_ref(&change))
-            .unwrap();
+        store.commit(pending[0].0, std::slice::from_ref(&change)).unwrap();
         drop(store);
 
         let store = Store::open(&path).unwrap();
@@ -308,12 +300,7 @@ mod tests {
     fn what_is_removed_is_gone_and_the_newest_intent_comes_first() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("s")).unwrap();
-        store
-            .put(&[
-                Change::PutNetwork(network(1)),
-                Change::PutNetwork(network(2)),
-            ])
-            .unwrap();
+        store.put(&[Change::PutNetwork(network(1)), Change::PutNetwork(network(2))]).unwrap();
         store.put(&[Change::RemoveNetwork(network(1).id)]).unwrap();
         let left: Vec<_> = store.load().unwrap().networks.into_values().collect();
         assert_eq!(left, [network(2)]);
@@ -338,16 +325,9 @@ mod tests {
     fn a_file_that_is_no_store_and_a_store_in_use_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        std::fs::write(
-            &path,
-            "not a database, but long enough to be read".repeat(100),
-        )
-        .unwrap();
+        std::fs::write(&path, "not a database, but long enough to be read".repeat(100)).unwrap();
         let error = Store::open(&path).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("the store `{}` is damaged", path.display())
-        );
+        assert_eq!(error.to_string(), format!("the store `{}` is damaged", path.display()));
         assert!(error.hint().is_some());
 
         std::fs::remove_file(&path).unwrap();

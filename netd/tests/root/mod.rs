@@ -39,10 +39,7 @@ pub(crate) fn in_netns(test: impl AsyncFnOnce(&Path) + Send) {
 
 /// Runs `ip` in the calling thread's namespace, and returns what it says.
 pub(crate) fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
-        .unwrap();
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments}: {error}");

@@ -55,22 +55,12 @@ impl Scenery {
     pub(crate) fn new(netd: PathBuf) -> Result<Self> {
         if Path::new(SCRATCH).exists() {
             let owner = fs::read_to_string(Path::new(SCRATCH).join("pid")).unwrap_or_default();
-            ensure!(
-                !is_demo(owner.trim()),
-                "another demo runs, as process {}",
-                owner.trim()
-            );
+            ensure!(!is_demo(owner.trim()), "another demo runs, as process {}", owner.trim());
         }
         clear_away()?;
-        let scenery = Self {
-            netd,
-            removed: false,
-        };
+        let scenery = Self { netd, removed: false };
         fs::create_dir(SCRATCH)?;
-        fs::write(
-            Path::new(SCRATCH).join("pid"),
-            std::process::id().to_string(),
-        )?;
+        fs::write(Path::new(SCRATCH).join("pid"), std::process::id().to_string())?;
         for host in HOSTS {
             ip(&["netns", "add", host.namespace()])?;
             ip(&["-n", host.namespace(), "link", "set", "lo", "up"])?;
@@ -80,30 +70,13 @@ impl Scenery {
             "link", "add", "uplink", "netns", host, "type", "veth", "peer", "name", "eth0",
             "netns", outside,
         ])?;
-        for (namespace, link, address) in [
-            (host, "uplink", HOST_ADDRESS),
-            (outside, "eth0", OUTSIDE_ADDRESS),
-        ] {
-            ip(&[
-                "-n",
-                namespace,
-                "address",
-                "add",
-                &format!("{address}/24"),
-                "dev",
-                link,
-            ])?;
+        for (namespace, link, address) in
+            [(host, "uplink", HOST_ADDRESS), (outside, "eth0", OUTSIDE_ADDRESS)]
+        {
+            ip(&["-n", namespace, "address", "add", &format!("{address}/24"), "dev", link])?;
             ip(&["-n", namespace, "link", "set", link, "up"])?;
         }
-        ip(&[
-            "-n",
-            host,
-            "route",
-            "add",
-            "default",
-            "via",
-            OUTSIDE_ADDRESS,
-        ])?;
+        ip(&["-n", host, "route", "add", "default", "via", OUTSIDE_ADDRESS])?;
         Ok(scenery)
     }
 
@@ -156,27 +129,17 @@ impl Scenery {
             .process_group(0)
             .spawn()
             .with_context(|| format!("failed to start `{line}`"))?;
-        Ok(Background {
-            child,
-            line: line.to_owned(),
-            log,
-        })
+        Ok(Background { child, line: line.to_owned(), log })
     }
 
     /// `nsenter` and not `ip netns exec`: that one gives each command a mount
     /// namespace of its own, and the agent's mounts would be lost with it.
     fn command(&self, host: Host, line: &str, deadline: Option<&str>) -> Command {
         let mut words = line.split_whitespace().map(|word| {
-            if word == "netd" {
-                self.netd.clone().into_os_string()
-            } else {
-                word.into()
-            }
+            if word == "netd" { self.netd.clone().into_os_string() } else { word.into() }
         });
         let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net=/run/netns/{}", host.namespace()))
-            .arg("--");
+        command.arg(format!("--net=/run/netns/{}", host.namespace())).arg("--");
         if let Some(seconds) = deadline {
             command.args(["timeout", "--kill-after=5", seconds]);
         }
@@ -252,15 +215,8 @@ impl Background {
 
     /// Waits until it ended by itself; an error if it failed.
     pub(crate) fn wait(mut self) -> Result<()> {
-        let status = eventually(&format!("`{}` ends", self.line), || {
-            Ok(self.child.try_wait()?)
-        })?;
-        ensure!(
-            status.success(),
-            "`{}` failed ({status}):\n{}",
-            self.line,
-            self.log()
-        );
+        let status = eventually(&format!("`{}` ends", self.line), || Ok(self.child.try_wait()?))?;
+        ensure!(status.success(), "`{}` failed ({status}):\n{}", self.line, self.log());
         Ok(())
     }
 }
@@ -282,10 +238,7 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
 }
 
 pub(super) fn ip(args: &[&str]) -> Result<String> {
-    let output = Command::new("ip")
-        .args(args)
-        .output()
-        .context("failed to start ip")?;
+    let output = Command::new("ip").args(args).output().context("failed to start ip")?;
     ensure!(
         output.status.success(),
         "`ip {}` failed: {}",
@@ -333,11 +286,7 @@ fn end_processes() -> Result<()> {
     eventually("the demo's processes end", || {
         let mut any = None;
         for entry in fs::read_dir("/proc")?.flatten() {
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
             let namespace = identity(&entry.path().join("ns/net"));
@@ -357,10 +306,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// It may be gone by now, and then there is nothing to do.
 fn signal(name: &str, pid: u32) {
-    let _ = Command::new("kill")
-        .args(["-s", name, &pid.to_string()])
-        .stderr(Stdio::null())
-        .status();
+    let _ =
+        Command::new("kill").args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 fn is_demo(pid: &str) -> bool {

@@ -14,18 +14,12 @@ impl State {
     /// What there is on the host that netd could have left behind or changed.
     pub(crate) fn of_host(scenery: &Scenery) -> Result<Self> {
         let mut state = Self::default();
-        for line in scenery
-            .capture(Host::Host, "ip -oneline link show")?
-            .lines()
-        {
+        for line in scenery.capture(Host::Host, "ip -oneline link show")?.lines() {
             // The name; its index and flags differ from run to run.
             let name = line.split(": ").nth(1).unwrap_or(line);
             state.add("link", name);
         }
-        for line in scenery
-            .capture(Host::Host, "ip route show table all")?
-            .lines()
-        {
+        for line in scenery.capture(Host::Host, "ip route show table all")?.lines() {
             state.add("route", line.trim());
         }
         for folder in ["root/run/netns", "root/bpf"] {
@@ -63,32 +57,18 @@ impl State {
         }
         for program in ["nft list ruleset", "iptables-save", "ip6tables-save"] {
             let mut words = program.split(' ');
-            let output = Command::new(words.next().unwrap_or_default())
-                .args(words)
-                .output()?;
-            state.add(
-                program,
-                without_time(&String::from_utf8_lossy(&output.stdout)),
-            );
+            let output = Command::new(words.next().unwrap_or_default()).args(words).output()?;
+            state.add(program, without_time(&String::from_utf8_lossy(&output.stdout)));
         }
         Ok(state)
     }
 
     /// An error that names each thing that is not in both.
     pub(crate) fn ensure_equal(&self, now: &Self) -> Result<()> {
-        let left = now
-            .0
-            .difference(&self.0)
-            .map(|thing| format!("\n  left behind: {thing}"));
-        let lost = self
-            .0
-            .difference(&now.0)
-            .map(|thing| format!("\n  lost: {thing}"));
+        let left = now.0.difference(&self.0).map(|thing| format!("\n  left behind: {thing}"));
+        let lost = self.0.difference(&now.0).map(|thing| format!("\n  lost: {thing}"));
         let differences: String = left.chain(lost).collect();
-        ensure!(
-            differences.is_empty(),
-            "this is not as it was before:{differences}"
-        );
+        ensure!(differences.is_empty(), "this is not as it was before:{differences}");
         Ok(())
     }
 

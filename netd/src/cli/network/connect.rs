@@ -28,10 +28,7 @@ pub(in crate::cli) struct Args {
 
 impl Args {
     pub(super) async fn run(self, context: &Context) -> Outcome {
-        let body = Connect {
-            container: self.container,
-            ip: self.ip,
-        };
+        let body = Connect { container: self.container, ip: self.ip };
         context.client.network_connect(&self.network, &body).await?;
         Ok(ExitCode::SUCCESS)
     }

@@ -23,14 +23,8 @@ pub(in crate::cli) struct Args {
 
 impl Args {
     pub(super) async fn run(self, context: &Context) -> Outcome {
-        let body = Connect {
-            container: self.container,
-            ip: None,
-        };
-        context
-            .client
-            .network_disconnect(&self.network, &body)
-            .await?;
+        let body = Connect { container: self.container, ip: None };
+        context.client.network_disconnect(&self.network, &body).await?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -20,9 +20,7 @@ pub(in crate::cli) struct Args {
 impl Args {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         let (networks, code) = context
-            .for_each(&self.names, async |name| {
-                Ok(context.client.network_inspect(name).await?)
-            })
+            .for_each(&self.names, async |name| Ok(context.client.network_inspect(name).await?))
             .await?;
         output::json(&networks)?;
         Ok(code)

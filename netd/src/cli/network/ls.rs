@@ -31,10 +31,7 @@ impl Args {
                 network.subnets.join(", "),
             ]
         });
-        output::print(&output::table(
-            ["NETWORK ID", "NAME", "DRIVER", "SCOPE", "SUBNETS"],
-            rows,
-        ))?;
+        output::print(&output::table(["NETWORK ID", "NAME", "DRIVER", "SCOPE", "SUBNETS"], rows))?;
         Ok(ExitCode::SUCCESS)
     }
 }

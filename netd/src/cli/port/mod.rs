@@ -38,11 +38,7 @@ fn table(ports: Vec<PortRow>) -> String {
         } else {
             format!("{}:{}", port.host_ip, port.host_port)
         };
-        let from = if port.from.is_empty() {
-            "any".to_owned()
-        } else {
-            port.from.join(", ")
-        };
+        let from = if port.from.is_empty() { "any".to_owned() } else { port.from.join(", ") };
         [
             port.container,
             port.network,

@@ -93,10 +93,7 @@ impl FromStr for ConfigFile {
         let keys: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(text).map_err(syntax)?;
         if let Some(key) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(ConfigError::UnknownKey {
-                key: key.clone(),
-                nearest: nearest(key, &KEYS),
-            });
+            return Err(ConfigError::UnknownKey { key: key.clone(), nearest: nearest(key, &KEYS) });
         }
         // From the text once more: its errors name line and column.
         serde_json::from_str(text).map_err(syntax)

@@ -26,10 +26,7 @@ fn every_key_is_read() {
             "docker-plugin": "off"}"#,
     )
     .unwrap();
-    assert_eq!(
-        config.bip,
-        Some(Bip::Address("10.5.0.1/24".parse().unwrap()))
-    );
+    assert_eq!(config.bip, Some(Bip::Address("10.5.0.1/24".parse().unwrap())));
     assert_eq!(config.fixed_cidr, "10.5.0.128/25".parse().ok());
     assert_eq!(config.default_gateway, "10.5.0.254".parse().ok());
     assert_eq!(config.mtu, Some(1400));
@@ -113,24 +110,15 @@ fn pools_are_checked() {
 #[test]
 fn flags_win_over_the_file() {
     let file: ConfigFile = r#"{"mtu": 1400, "icc": false}"#.parse().unwrap();
-    let flags = ConfigFile {
-        mtu: Some(9000),
-        ..ConfigFile::default()
-    };
+    let flags = ConfigFile { mtu: Some(9000), ..ConfigFile::default() };
     let config = Config::try_from(file.merge(flags)).unwrap();
     assert_eq!((config.mtu, config.icc), (Some(9000), false));
 }
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
-    assert_eq!(
-        error(r#"{"ipv6": true}"#),
-        "IPv6 (`ipv6`) is not supported yet"
-    );
-    assert_eq!(
-        error(r#"{"xdp": "native"}"#),
-        "`xdp` native is not supported yet"
-    );
+    assert_eq!(error(r#"{"ipv6": true}"#), "IPv6 (`ipv6`) is not supported yet");
+    assert_eq!(error(r#"{"xdp": "native"}"#), "`xdp` native is not supported yet");
     assert_eq!(
         error(r#"{"metrics-address": "127.0.0.1:9000"}"#),
         "`metrics-address` is not supported yet"

@@ -26,28 +26,15 @@ fn every_form_of_the_grammar_is_read() {
     assert_eq!(parse("80:80/sctp").protocol, Protocol::Sctp);
     assert_eq!(
         parse("80:80,from=10.0.0.0/8,from=192.0.2.1").from,
-        [
-            "10.0.0.0/8".parse().unwrap(),
-            "192.0.2.1/32".parse().unwrap()
-        ]
+        ["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()]
     );
 }
 
 #[test]
 fn equal_ranges_are_mapped_one_to_one() {
     let requests = parse("8000-8002:80-82").expand();
-    let pairs: Vec<_> = requests
-        .iter()
-        .map(|r| (r.host.clone(), r.container_port))
-        .collect();
-    assert_eq!(
-        pairs,
-        [
-            (Some(8000..=8000), 80),
-            (Some(8001..=8001), 81),
-            (Some(8002..=8002), 82)
-        ]
-    );
+    let pairs: Vec<_> = requests.iter().map(|r| (r.host.clone(), r.container_port)).collect();
+    assert_eq!(pairs, [(Some(8000..=8000), 80), (Some(8001..=8001), 81), (Some(8002..=8002), 82)]);
 }
 
 #[test]
@@ -73,18 +60,9 @@ fn errors_have_dockers_texts() {
         error("8000-8005:80-82"),
         "invalid ranges specified for container and host Ports: 80-82 and 8000-8005"
     );
-    assert_eq!(
-        error("80:80,from=x"),
-        "invalid from: x: an address or a CIDR block is expected"
-    );
-    assert_eq!(
-        error("80:80,from=10.0.0.1/8"),
-        "invalid from: 10.0.0.1/8: it should be 10.0.0.0/8"
-    );
-    assert_eq!(
-        error("80:80,to=x"),
-        "invalid port option: to=x: only from=CIDR is known"
-    );
+    assert_eq!(error("80:80,from=x"), "invalid from: x: an address or a CIDR block is expected");
+    assert_eq!(error("80:80,from=10.0.0.1/8"), "invalid from: 10.0.0.1/8: it should be 10.0.0.0/8");
+    assert_eq!(error("80:80,to=x"), "invalid port option: to=x: only from=CIDR is known");
 }
 
 #[test]
@@ -127,13 +105,7 @@ fn any_spec() -> impl Strategy<Value = PortSpec> {
             .prop_map(|(ip, prefix)| crate::ipam::network_of(IpNetwork::new(ip, prefix).unwrap())),
         0..3,
     );
-    (
-        any::<Option<IpAddr>>(),
-        any_range(),
-        proptest::option::of(1u16..=65000),
-        protocol,
-        from,
-    )
+    (any::<Option<IpAddr>>(), any_range(), proptest::option::of(1u16..=65000), protocol, from)
         .prop_map(|(host_ip, container, first, protocol, from)| PortSpec {
             host_ip,
             host: first.map(|first| {
