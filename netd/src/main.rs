@@ -1,5 +1,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    netd::cli::main(|_options| anyhow::bail!("this build has no agent"))
+    netd::cli::main(netd::agent::run)
 }

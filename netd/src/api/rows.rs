@@ -1,9 +1,9 @@
 //! Rows of the lists, from the state. Pure; what only the datapath knows
 //! (last seen) is left for the caller to fill in.
 
-use super::types::{ContainerSummary, LeaseRow, NetworkSummary, PortRow, Sandbox};
+use super::types::{ContainerSummary, LeaseRow, NetworkSummary, PortRow};
 use crate::{
-    controller::{Host, State},
+    controller::State,
     model::{Container, ContainerState, Endpoint, Mode, Network, PortMapping},
 };
 
@@ -170,14 +170,4 @@ fn leases_of(state: &State, network: &Network) -> Vec<LeaseRow> {
     }
     rows.sort_by_key(|(address, _)| *address);
     rows.into_iter().map(|(_, row)| row).collect()
-}
-
-/// What the CLI needs to start a process in a container.
-pub fn sandbox(host: &Host, container: &Container) -> Sandbox {
-    Sandbox {
-        id: container.id.to_string(),
-        name: container.name.to_string(),
-        netns: container.netns.clone(),
-        run_dir: host.containers_dir.join(container.id.as_str()),
-    }
 }

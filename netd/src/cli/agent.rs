@@ -20,6 +20,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
+    /// Attach by clsact filters even where the kernel has TCX.
+    #[arg(long, hide = true)]
+    clsact: bool,
+
     #[command(flatten)]
     flags: ConfigFlags,
 }
@@ -30,6 +34,8 @@ pub struct Options {
     pub paths: Paths,
     /// `--config`: it must exist. Otherwise `paths.config`, which may not.
     pub config: Option<PathBuf>,
+    /// Attach by clsact filters even where the kernel has TCX.
+    pub clsact: bool,
     pub flags: ConfigFlags,
 }
 
@@ -135,6 +141,6 @@ pub(super) fn run(
     paths: Paths,
     run_agent: fn(Options) -> anyhow::Result<()>,
 ) -> Outcome {
-    run_agent(Options { paths, config: args.config, flags: args.flags })?;
+    run_agent(Options { paths, config: args.config, clsact: args.clsact, flags: args.flags })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,6 @@
 //! Flows: listing them, ending them, and forgetting those that are over.
 
 use std::{
-    net::IpAddr,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
@@ -118,27 +117,9 @@ impl FlowTables {
         }
     }
 
-    /// Ends the flows of a container's address, in every direction.
-    pub fn end_address(&self, address: IpAddr) -> Result<usize, Error> {
-        let address = Address::from(address);
-        self.end(|key, flow| key.src == address || key.dst == address || flow.addr == address)
-    }
-
-    /// Ends the flows that came by a published port to `target`.
-    pub fn end_port(&self, proto: u8, port: Be16, target: Address) -> Result<usize, Error> {
-        self.end(|key, flow| {
-            key.proto == proto
-                && if flow.has(Flow::ORIGINAL) {
-                    key.dport == port && flow.has(Flow::REWRITE_DST) && {
-                        nat::translated(key, flow).1 == target
-                    }
-                } else {
-                    flow.sport == port && flow.has(Flow::REWRITE_SRC) && key.src == target
-                }
-        })
-    }
-
-    fn end(&self, ends: impl Fn(&FlowKey, &Flow) -> bool) -> Result<usize, Error> {
+    /// Ends the flows that `ends` names, one walk over both tables; the answer
+    /// is how many entries there were.
+    pub fn end(&self, ends: impl Fn(&FlowKey, &Flow) -> bool) -> Result<usize, Error> {
         let mut ended = 0;
         for table in [&self.flows, &self.embryonic] {
             let mut keys = Vec::new();
@@ -178,6 +159,17 @@ impl FlowTables {
         }
         Ok(report)
     }
+}
+
+/// The published port that an entry's flow came by: protocol, host port and
+/// the container's address. `None`: it came by none.
+pub fn published_by(key: &FlowKey, flow: &Flow) -> Option<(u8, Be16, Address)> {
+    let (by_port, port, container) = if flow.has(Flow::ORIGINAL) {
+        (flow.has(Flow::REWRITE_DST), key.dport, nat::translated(key, flow).1)
+    } else {
+        (flow.has(Flow::REWRITE_SRC), flow.sport, key.src)
+    };
+    by_port.then_some((key.proto, port, container))
 }
 
 fn is_over(key: &FlowKey, flow: &Flow, timeouts: &Timeouts, now: u32) -> bool {

@@ -1,6 +1,6 @@
 //! From the object file to loaded programs and pinned maps.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -51,7 +51,7 @@ impl Datapath {
             program.load().map_err(|source| Error::Program { name, source: Box::new(source) })?;
         }
         chain_slow_programs(&mut ebpf)?;
-        let flows = FlowTables::open(&mut ebpf, pins.path())?;
+        let flows = Arc::new(FlowTables::open(&mut ebpf, pins.path())?);
         let tables = Tables::open(&mut ebpf)?;
         let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
         Ok(Self { links, tables, flows, pins })

@@ -8,7 +8,7 @@ pub mod flows;
 mod load;
 mod tables;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 pub use attach::{AttachMode, Direction};
 pub use flows::{FlowEntry, SweepReport};
@@ -47,7 +47,8 @@ pub enum Error {
 pub struct Datapath {
     links: Links,
     pub tables: Tables,
-    pub flows: FlowTables,
+    /// Shared with whoever sweeps in the background.
+    pub flows: Arc<FlowTables>,
     pins: bpffs::Pins,
 }
 
@@ -76,6 +77,7 @@ impl Datapath {
         self.links.retain(wanted)
     }
 
+    /// How programs are attached.
     pub fn mode(&self) -> AttachMode {
         self.links.mode()
     }
@@ -90,4 +92,11 @@ impl Datapath {
         self.links.retain(&[])?;
         self.pins.remove()
     }
+}
+
+/// Whether `bpf_fib_lookup` tells a route's source (`BPF_FIB_LOOKUP_SRC`,
+/// Linux 6.7).
+pub fn has_fib_source() -> bool {
+    use aya::util::KernelVersion;
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 7, 0))
 }

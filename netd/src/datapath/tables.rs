@@ -1,6 +1,10 @@
 //! The maps that the agent writes and the datapath reads.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::Path,
+};
 
 use aya::{
     Ebpf,
@@ -44,6 +48,8 @@ pub struct Tables {
     host_addresses: HashMap<MapData, Address, u32>,
     uplinks: HashMap<MapData, u32, Uplink>,
     reserved_ports: Array<MapData, u64>,
+    /// The mappings by which each port is reserved.
+    published: BTreeMap<u16, BTreeSet<PortKey>>,
     stats: PerCpuArray<MapData, Counter>,
     config: Array<MapData, Config>,
 }
@@ -91,6 +97,7 @@ impl Tables {
             host_addresses: take(ebpf, names::HOST_ADDRS)?,
             uplinks: take(ebpf, names::UPLINKS)?,
             reserved_ports: take(ebpf, names::RESERVED_PORTS)?,
+            published: BTreeMap::new(),
             stats: take(ebpf, names::STATS)?,
             config: take(ebpf, names::CONFIG)?,
         })
@@ -135,15 +142,26 @@ impl Tables {
     }
 
     pub fn put_port(&mut self, key: PortKey, target: PortTarget) -> Result<(), Error> {
-        self.reserve(key.port.to_host(), true)?;
+        let port = key.port.to_host();
+        let mappings = self.published.entry(port).or_default();
+        let first = mappings.is_empty();
+        mappings.insert(key);
+        if first {
+            self.reserve(port, true)?;
+        }
         self.ports.insert(key, target, 0).map_err(failed(names::PORTS))
     }
 
     pub fn remove_port(&mut self, key: &PortKey) -> Result<(), Error> {
         gone(self.ports.remove(key)).map_err(failed(names::PORTS))?;
-        let port = key.port;
-        let still = self.ports.keys().flatten().any(|other| other.port == port);
-        if still { Ok(()) } else { self.reserve(port.to_host(), false) }
+        let port = key.port.to_host();
+        let mappings = self.published.entry(port).or_default();
+        mappings.remove(key);
+        if mappings.is_empty() {
+            self.published.remove(&port);
+            self.reserve(port, false)?;
+        }
+        Ok(())
     }
 
     /// Keeps SNAT off a port, or gives it back.

@@ -1,0 +1,117 @@
+//! What the agent sees of the host: for the controller's plans, and to tell
+//! the datapath of uplinks, addresses and routes as they come and go.
+
+use std::net::IpAddr;
+
+use super::Agent;
+use crate::{
+    controller::Host,
+    datapath::{self, HostFacts, UplinkFacts},
+    kernel::{self, observe::Link, survey::Survey},
+    model::{Config, Id},
+};
+
+/// `ARPHRD_ETHER` (include/uapi/linux/if_arp.h).
+const ETHERNET: u16 = 1;
+
+/// What the datapath was last told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    facts: HostFacts,
+    pub(super) uplinks: Vec<String>,
+}
+
+/// Whether flows must look their way up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Routes {
+    MayHaveChanged,
+    AreTheSame,
+}
+
+impl Agent {
+    /// A fresh look at the host, for a plan.
+    pub(super) async fn observe(&self) -> Result<Host, kernel::Error> {
+        let survey = Survey::take(&self.work.kernel.netlink).await?;
+        Ok(Host {
+            config: self.config.clone(),
+            links: survey.names(),
+            routes: survey.routes,
+            addresses: survey.addresses,
+            default_mtu: survey.default_mtu,
+            ephemeral: survey.ephemeral,
+            avoid_ports: vec![],
+            reserved_ports: survey.reserved_ports,
+            netns_dir: self.paths.netns_dir(),
+            containers_dir: self.paths.containers_dir(),
+            host_netns: kernel::netns::own(),
+            now: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.fZ").to_string(),
+            fresh_ids: (0..8).map(|_| fresh_id()).collect(),
+        })
+    }
+
+    /// Attaches to new uplinks, lets go of old ones, and tells the datapath
+    /// what it must know.
+    pub(super) async fn refresh_host(&mut self, routes: Routes) -> anyhow::Result<()> {
+        let netlink = &self.work.kernel.netlink;
+        let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
+        let uplinks: Vec<&Link> =
+            links.iter().filter(|link| is_uplink(link, &self.config)).collect();
+        let address_of = |link: &Link| {
+            let own = addresses.iter().filter(|address| address.link == link.index);
+            own.map(|address| address.address.ip()).find(is_usable)
+        };
+        let facts = HostFacts {
+            addresses: addresses
+                .iter()
+                .map(|address| address.address.ip())
+                .filter(|address| !address.is_loopback())
+                .collect(),
+            uplinks: uplinks
+                .iter()
+                .map(|link| UplinkFacts { ifindex: link.index, address: address_of(link) })
+                .collect(),
+            ephemeral: kernel::sysctl::ephemeral_ports()?,
+            fib_source: datapath::has_fib_source(),
+        };
+        let mut attached = Vec::new();
+        for link in uplinks {
+            // It may have gone since it was listed; then the next event tells.
+            match self.work.datapath.attach_uplink(&link.name) {
+                Ok(()) => attached.push(link.name.clone()),
+                Err(error) => tracing::warn!(link = link.name, "not an uplink: {error:#}"),
+            }
+        }
+        for gone in self.host.uplinks.iter().filter(|name| !attached.contains(name)) {
+            self.work.datapath.detach(gone)?;
+        }
+        if attached != self.host.uplinks {
+            tracing::info!(uplinks = attached.join(","), "uplinks");
+        }
+        self.host.uplinks = attached;
+        if routes == Routes::MayHaveChanged || facts != self.host.facts {
+            self.work.datapath.tables.sync_host(&facts)?;
+            self.host.facts = facts;
+        }
+        Ok(())
+    }
+}
+
+/// An Ethernet link that is not netd's, not the loopback, and not a part of
+/// another link (whose traffic shows on that one).
+fn is_uplink(link: &Link, config: &Config) -> bool {
+    if let Some(named) = &config.uplinks {
+        return named.contains(&link.name);
+    }
+    !link.is_own() && !link.loopback && link.master.is_none() && link.hardware_type == ETHERNET
+}
+
+fn is_usable(address: &IpAddr) -> bool {
+    address.is_ipv4() && !address.is_loopback()
+}
+
+fn fresh_id() -> Id {
+    let mut bytes = [0; 32];
+    // The kernel's generator never fails once the system is up.
+    getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
+    Id::from_bytes(bytes)
+}

@@ -1,0 +1,147 @@
+//! The agent: one actor that owns the state and all that carries it out.
+//!
+//! Requests, the host's own changes, the ends of containers' processes and the
+//! clock come in as messages; each is dealt with before the next. A request
+//! becomes a plan (`controller`), the plan is journalled (`store`), run step by
+//! step (`executor`), committed, and only then answered.
+
+mod flows;
+mod host;
+mod lifecycle;
+mod requests;
+mod start;
+mod work;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{
+    api::{Handle, Request},
+    controller::State,
+    kernel::watch,
+    model::{Config, Id},
+    paths::Paths,
+    store::Store,
+};
+
+pub use start::run;
+
+/// How often flows that are over are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Between two looks at the host's routes: the datapath's route generation
+/// has 16 bits and must not come round while a flow may still idle.
+const REFRESH: Duration = Duration::from_millis(125);
+
+/// What the actor hears from its own tasks.
+#[derive(Debug)]
+enum Notice {
+    /// The shim of a container has ended, or never came.
+    Ended(Id),
+}
+
+#[derive(Debug)]
+struct Agent {
+    config: Config,
+    paths: Paths,
+    state: State,
+    store: Store,
+    work: work::Work,
+    /// What the datapath was last told of the host.
+    host: host::Told,
+    /// Requests that wait for a container's end.
+    waiting: HashMap<Id, Vec<lifecycle::Waiting>>,
+    notices: mpsc::Sender<Notice>,
+}
+
+impl Agent {
+    /// Runs until SIGTERM or SIGINT.
+    async fn serve(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut notices: mpsc::Receiver<Notice>,
+    ) -> anyhow::Result<()> {
+        let mut changes = watch::watch()?;
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut refresh: Option<Instant> = None;
+        let mut refreshed = Instant::now();
+        loop {
+            let due = refresh.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => self.answer(request).await,
+                    None => break,
+                },
+                Some(Notice::Ended(id)) = notices.recv() => self.ended(&id).await,
+                event = changes.recv() => {
+                    if event.is_none() {
+                        tracing::warn!("the watch on links and routes ended; starting it again");
+                        changes = watch::watch()?;
+                    }
+                    refresh.get_or_insert((refreshed + REFRESH).max(Instant::now()));
+                }
+                () = tokio::time::sleep_until(due), if refresh.is_some() => {
+                    (refresh, refreshed) = (None, Instant::now());
+                    if let Err(error) = self.refresh_host(host::Routes::MayHaveChanged).await {
+                        tracing::error!("failed to follow the host's links: {error:#}");
+                    }
+                }
+                _ = sweep.tick() => self.sweep(),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        self.finish().await
+    }
+
+    fn sweep(&self) {
+        let flows = Arc::clone(&self.work.datapath.flows);
+        tokio::task::spawn_blocking(move || {
+            match flows.sweep(&netd_common::conntrack::Timeouts::default(), work::monotonic()) {
+                Ok(report) if report.expired > 0 => tracing::debug!(
+                    entries = report.entries,
+                    expired = report.expired,
+                    "swept the flow tables"
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::error!("failed to sweep the flow tables: {error}"),
+            }
+        });
+    }
+
+    /// Leaves everything as it is while containers or networks of the user's
+    /// live: traffic flows on. With none, nothing of netd's stays.
+    async fn finish(mut self) -> anyhow::Result<()> {
+        let idle = self.state.networks.len() <= 1
+            && self.state.containers.values().all(|container| container.endpoints.is_empty());
+        if !idle {
+            tracing::info!("stopping; containers and networks live on");
+            return Ok(());
+        }
+        let ops = crate::controller::desired_ops(&self.state);
+        for op in ops.iter().rev() {
+            use crate::executor::Effects as _;
+            if let Err(error) = self.work.revert(op).await {
+                tracing::error!("failed to clean up: {error}");
+            }
+        }
+        self.work.kernel.netlink.close().await;
+        self.work.datapath.destroy()?;
+        tracing::info!("stopped; nothing is left");
+        Ok(())
+    }
+}
+
+/// A way to the actor, and the actor's ends of it.
+fn channels() -> (Handle, mpsc::Receiver<Request>, mpsc::Sender<Notice>, mpsc::Receiver<Notice>) {
+    let (handle, requests) = Handle::channel(64);
+    let (notify, notices) = mpsc::channel(1024);
+    (handle, requests, notify, notices)
+}

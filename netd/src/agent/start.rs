@@ -1,0 +1,206 @@
+//! From nothing, or from what an earlier agent left, to a serving actor.
+
+use std::{collections::BTreeSet, fs, io, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::sync::Notify;
+
+use super::{Agent, channels, host, work::Work};
+use crate::{
+    api::server::Listener,
+    cli::agent::Options,
+    controller::{self, Op},
+    datapath::{AttachMode, Datapath},
+    executor::{self, Effects as _},
+    kernel::{self, KernelEffects, process},
+    model::{
+        Config, ContainerState,
+        config::{ConfigFile, PoolEntry},
+    },
+    store::Store,
+};
+
+/// `netd agent`: runs until it is told to stop.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("NETD_LOG")
+                .unwrap_or_else(|_| "info".into()),
+        )
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .init();
+    let config = configuration(&options)?;
+    options.paths.ensure()?;
+    kernel::hostport::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(options, config))
+}
+
+async fn serve(options: Options, config: Config) -> anyhow::Result<()> {
+    // First, so that a second agent finds the first one before it touches
+    // anything. Requests wait until the actor reads them.
+    let listener = Listener::bind(&options.paths.socket)?;
+    let (handle, requests, notify, notices) = channels();
+    let agent = Agent::start(options, config, notify).await?;
+    let stop = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop);
+    let server = tokio::spawn(listener.serve(handle, async move { stopped.notified().await }));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    let result = agent.serve(requests, notices).await;
+    stop.notify_one();
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+    result
+}
+
+/// The file, then the flags over it.
+fn configuration(options: &Options) -> anyhow::Result<Config> {
+    let path = options.config.as_ref().unwrap_or(&options.paths.config);
+    let file = match fs::read_to_string(path) {
+        Ok(text) => text
+            .parse::<ConfigFile>()
+            .with_context(|| format!("invalid configuration file {}", path.display()))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && options.config.is_none() => {
+            ConfigFile::default()
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to read {}", path.display()));
+        }
+    };
+    let flags = options.flags.clone();
+    let flags = ConfigFile {
+        bip: flags.bip,
+        fixed_cidr: flags.fixed_cidr,
+        default_gateway: flags.default_gateway,
+        mtu: flags.mtu,
+        icc: flags.icc,
+        ip_masq: flags.ip_masq,
+        ipv6: flags.ipv6,
+        default_address_pools: flags.default_address_pools.map(|pools| {
+            pools.into_iter().map(|pool| PoolEntry { base: pool.base, size: pool.size }).collect()
+        }),
+        ip: flags.ip,
+        uplinks: flags.uplinks,
+        xdp: flags.xdp,
+        live_restore: flags.live_restore,
+        flow_table_size: flags.flow_table_size,
+        metrics_address: flags.metrics_address,
+        docker_plugin: flags.docker_plugin,
+    };
+    Ok(Config::try_from(file.merge(flags))?)
+}
+
+impl Agent {
+    async fn start(
+        options: Options,
+        config: Config,
+        notices: tokio::sync::mpsc::Sender<super::Notice>,
+    ) -> anyhow::Result<Self> {
+        let paths = options.paths;
+        let store = Store::open(&paths.store())?;
+        let rebooted = store.rebooted(&kernel::sysctl::boot_id()?)?;
+        let state = store.load()?;
+        let load = crate::datapath::Options {
+            flow_table_size: config.flow_table_size,
+            attach: options.clsact.then_some(AttachMode::Clsact),
+        };
+        let datapath = Datapath::load(&paths.pins, &load)?;
+        let mut agent = Self {
+            config,
+            paths,
+            state,
+            store,
+            work: Work::new(KernelEffects::new()?, datapath),
+            host: host::Told::default(),
+            waiting: std::collections::HashMap::new(),
+            notices,
+        };
+        agent.undo_intents().await?;
+        if let Err(error) = agent.reconcile(rebooted).await {
+            // Refused before it began: what this start made goes again.
+            if agent.state.networks.is_empty() {
+                agent.work.datapath.destroy()?;
+            }
+            return Err(error);
+        }
+        Ok(agent)
+    }
+
+    /// What an earlier agent began and did not finish never happened.
+    async fn undo_intents(&mut self) -> anyhow::Result<()> {
+        for (intent, plan) in self.store.pending()? {
+            tracing::warn!(steps = plan.steps.len(), "undoing an unfinished plan");
+            for error in executor::rollback(&mut self.work, &plan).await {
+                tracing::warn!("failed to undo: {error}");
+            }
+            self.store.abort(intent)?;
+        }
+        self.work.end_flows();
+        Ok(())
+    }
+
+    /// Makes the kernel what the state says, and the state what is still alive.
+    async fn reconcile(&mut self, rebooted: bool) -> anyhow::Result<()> {
+        let host = self.observe().await?;
+        let plan = controller::plan_default_network(&self.state, &host)?;
+        self.carry_out(&plan).await?;
+        for op in controller::desired_ops(&self.state) {
+            // One that is gone for good must not keep the others down.
+            if self.is_lost(&op) {
+                continue;
+            }
+            if let Err(error) = self.work.apply(&op).await {
+                tracing::error!(?op, "failed to restore: {error}");
+            }
+        }
+        self.forget_strangers()?;
+        self.refresh_host(host::Routes::MayHaveChanged).await?;
+        self.adopt_containers(rebooted).await;
+        Ok(())
+    }
+
+    /// Whether an op restores a container whose sandbox no longer exists.
+    fn is_lost(&self, op: &Op) -> bool {
+        match op {
+            Op::Veth { netns: Some(path), .. } => !kernel::netns::exists(path),
+            _ => false,
+        }
+    }
+
+    /// Removes what an earlier run left in maps and pins and the state does
+    /// not know.
+    fn forget_strangers(&mut self) -> anyhow::Result<()> {
+        let endpoints = || self.state.containers.values().flat_map(|c| &c.endpoints);
+        let addresses: BTreeSet<_> = endpoints().map(|e| e.address.ip()).collect();
+        let ports = endpoints()
+            .flat_map(|endpoint| &endpoint.ports)
+            .map(|m| super::work::port_key(m.host_ip, m.host_port, m.protocol))
+            .collect();
+        let networks = self.state.networks.values().map(|network| network.index).collect();
+        self.work.datapath.tables.retain(&addresses, &ports, &networks)?;
+        Ok(())
+    }
+
+    /// Watches the containers that live on, and releases those that don't.
+    async fn adopt_containers(&mut self, rebooted: bool) {
+        let containers: Vec<_> = self
+            .state
+            .containers
+            .values()
+            .map(|container| (container.id.clone(), container.state.clone()))
+            .collect();
+        for (id, state) in containers {
+            match state {
+                ContainerState::Running(it)
+                    if !rebooted && process::is_alive(it.shim, it.start_time) =>
+                {
+                    self.watch_process(id, it);
+                }
+                ContainerState::Running(_) => self.ended(&id).await,
+                ContainerState::Created => self.expect_start(id),
+                ContainerState::Exited { .. } => {}
+            }
+        }
+    }
+}
