@@ -231,6 +231,8 @@ impl Agent {
                 tracing::error!("failed to undo: {undo}");
             }
             self.work.end_flows();
+            // An update of what is there has no opposite but its removal.
+            self.restore().await;
             return Err(error.into());
         }
         for change in &plan.changes {

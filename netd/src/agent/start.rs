@@ -145,6 +145,15 @@ impl Agent {
         let host = self.observe().await?;
         let plan = controller::plan_default_network(&self.state, &host)?;
         self.carry_out(&plan).await?;
+        self.restore().await;
+        self.forget_strangers()?;
+        self.refresh_host(host::Routes::MayHaveChanged).await?;
+        self.adopt_containers(rebooted).await;
+        Ok(())
+    }
+
+    /// Makes everything that the state says must exist.
+    pub(super) async fn restore(&mut self) {
         for op in controller::desired_ops(&self.state) {
             // One that is gone for good must not keep the others down.
             if self.is_lost(&op) {
@@ -154,10 +163,6 @@ impl Agent {
                 tracing::error!(?op, "failed to restore: {error}");
             }
         }
-        self.forget_strangers()?;
-        self.refresh_host(host::Routes::MayHaveChanged).await?;
-        self.adopt_containers(rebooted).await;
-        Ok(())
     }
 
     /// Whether an op restores a container whose sandbox no longer exists.

@@ -18,7 +18,7 @@ use aya::{
     },
     util::KernelVersion,
 };
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::{Error, bpffs::failed};
 
@@ -139,7 +139,7 @@ impl Links {
 
     /// Removes the pins of links that no longer exist.
     fn forget_dead_pins(&self) -> Result<(), Error> {
-        self.each_pin(|ifindex| !Path::new("/sys/class/net").exists() || name_of(ifindex).is_none())
+        self.each_pin(|ifindex| !exists(ifindex))
     }
 
     fn each_pin(&self, unwanted: impl Fn(u32) -> bool) -> Result<(), Error> {
@@ -154,8 +154,9 @@ impl Links {
     }
 }
 
-fn name_of(ifindex: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(ifindex).ok()?.into_string().ok()
+fn exists(ifindex: u32) -> bool {
+    // nix answers an unknown index with an empty name.
+    if_indextoname(ifindex).is_ok_and(|name| !name.is_empty())
 }
 
 fn pin_name(ifindex: u32, program: &str) -> String {
