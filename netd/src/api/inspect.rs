@@ -14,6 +14,7 @@ use crate::{
 /// An element of `docker network inspect`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the shape is Docker's")]
 pub struct NetworkInspect {
     pub name: String,
     pub id: String,

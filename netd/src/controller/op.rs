@@ -85,12 +85,16 @@ impl Plan {
 
     /// Applies the ops in their order.
     pub fn apply_all(&mut self, ops: impl IntoIterator<Item = Op>) {
-        ops.into_iter().for_each(|op| self.apply(op));
+        for op in ops {
+            self.apply(op);
+        }
     }
 
     /// Undoes what [`Plan::apply_all`] does with the same ops.
     pub fn revert_all(&mut self, mut ops: Vec<Op>) {
         ops.reverse();
-        ops.into_iter().for_each(|op| self.revert(op));
+        for op in ops {
+            self.revert(op);
+        }
     }
 }
