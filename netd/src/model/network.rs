@@ -13,10 +13,7 @@ pub const DEFAULT_BRIDGE: &str = "netd0";
 
 /// A network: valid, complete, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an option of its own"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Network {
     pub id: Id,
     pub name: Name,

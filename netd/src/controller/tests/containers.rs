@@ -1,4 +1,4 @@
-use super::fixture::{World, container, key, on, text, to};
+use super::fixture::{PUBLISHED, World, container, key, on, text, to};
 use crate::{
     api::{
         inspect, rows,
@@ -9,43 +9,18 @@ use crate::{
 };
 
 fn with_ip(network: &str, ip: &str) -> ContainerCreate {
-    ContainerCreate {
-        ip: Some(ip.into()),
-        ..on(network, "fixed")
-    }
+    ContainerCreate { ip: Some(ip.into()), ..on(network, "fixed") }
 }
 
 #[test]
 fn a_container_is_made_in_the_order_that_the_datapath_needs() {
     let world = World::new();
-    let request = ContainerCreate {
-        publish: vec!["8080:80".into()],
-        ..container("web")
-    };
+    let request = ContainerCreate { publish: vec!["8080:80".into()], ..container("web") };
     let (plan, id) = plan_container_create(&world.state, &world.host, &request).unwrap();
-    let kinds: Vec<String> = plan
-        .steps
-        .iter()
-        .map(|step| key(&step.op).split(' ').next().unwrap().to_owned())
-        .collect();
-    assert_eq!(
-        kinds,
-        [
-            "run",
-            "sandbox",
-            "veth",
-            "programs",
-            "interface",
-            "lease",
-            "host",
-            "port"
-        ]
-    );
-    assert!(
-        plan.steps
-            .iter()
-            .any(|step| matches!(step.op, Op::Lease { flags: 3, .. }))
-    );
+    let kinds: Vec<String> =
+        plan.steps.iter().map(|step| key(&step.op).split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(kinds, ["run", "sandbox", "veth", "programs", "interface", "lease", "host", "port"]);
+    assert!(plan.steps.iter().any(|step| matches!(step.op, Op::Lease { flags: PUBLISHED, .. })));
     let netns = format!("/run/netd/netns/{id}");
     assert!(
         plan.steps.iter().any(
@@ -93,20 +68,11 @@ fn the_four_modes() {
     assert_eq!(world.get("side").mode, Mode::Container(web));
     assert_eq!(world.get("side").netns, world.get("web").netns);
 
-    assert_eq!(
-        text(world.create(&on("container:x", "y"))),
-        "No such container: x"
-    );
+    assert_eq!(text(world.create(&on("container:x", "y"))), "No such container: x");
     assert_eq!(text(world.create(&on("x", "y"))), "network x not found");
-    for (network, mode) in [
-        ("none", "none"),
-        ("host", "host"),
-        ("container:web", "container type"),
-    ] {
-        let request = ContainerCreate {
-            publish: vec!["80".into()],
-            ..on(network, "y")
-        };
+    for (network, mode) in [("none", "none"), ("host", "host"), ("container:web", "container type")]
+    {
+        let request = ContainerCreate { publish: vec!["80".into()], ..on(network, "y") };
         assert_eq!(
             text(world.create(&request)),
             format!("conflicting options: port publishing and the {mode} network mode")
@@ -123,21 +89,12 @@ fn a_fixed_address_is_checked_with_dockers_texts() {
         refused("bridge", "172.17.0.9"),
         "user-specified IP address is supported on user-defined networks only"
     );
-    assert_eq!(
-        refused("n", "10.8.0.1"),
-        "no configured subnet contains IP address 10.8.0.1"
-    );
+    assert_eq!(refused("n", "10.8.0.1"), "no configured subnet contains IP address 10.8.0.1");
     assert_eq!(refused("n", "10.9.0.1"), "Address already in use");
-    assert_eq!(
-        refused("n", "ten"),
-        "invalid IP address ten: an IPv4 address is expected"
-    );
+    assert_eq!(refused("n", "ten"), "invalid IP address ten: an IPv4 address is expected");
     world.create(&with_ip("n", "10.9.0.5")).unwrap();
     assert_eq!(world.address("fixed"), "10.9.0.5/29");
-    let taken = ContainerCreate {
-        name: None,
-        ..with_ip("n", "10.9.0.5")
-    };
+    let taken = ContainerCreate { name: None, ..with_ip("n", "10.9.0.5") };
     let error = world.create(&taken).unwrap_err();
     assert_eq!(error.to_string(), "Address already in use");
     assert_eq!(error.hint().unwrap(), "10.9.0.5 is used by container fixed");
@@ -164,10 +121,7 @@ fn names_are_unique_and_made_up_where_none_is_given() {
         )
     );
     for _ in 0..40 {
-        let unnamed = ContainerCreate {
-            name: None,
-            ..on("none", "")
-        };
+        let unnamed = ContainerCreate { name: None, ..on("none", "") };
         let id = world.create(&unnamed).unwrap();
         assert!(world.get(id.as_str()).name.as_str().contains('_'));
     }
@@ -178,18 +132,10 @@ fn names_are_unique_and_made_up_where_none_is_given() {
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
     let mut world = World::new();
-    let ip6 = ContainerCreate {
-        ip6: Some("fd00::2".into()),
-        ..container("a")
-    };
-    assert_eq!(
-        text(world.create(&ip6)),
-        "IPv6 (`--ip6`) is not supported yet"
-    );
-    let option = ContainerCreate {
-        options: [("k".to_owned(), "v".to_owned())].into(),
-        ..container("a")
-    };
+    let ip6 = ContainerCreate { ip6: Some("fd00::2".into()), ..container("a") };
+    assert_eq!(text(world.create(&ip6)), "IPv6 (`--ip6`) is not supported yet");
+    let option =
+        ContainerCreate { options: [("k".to_owned(), "v".to_owned())].into(), ..container("a") };
     assert_eq!(text(world.create(&option)), "unknown option `k`");
 }
 
@@ -203,22 +149,12 @@ fn an_ended_container_keeps_its_record_only() {
         "cannot remove container \"web\": container is running: stop the container before removing or force remove"
     );
     world.exit("web").unwrap();
-    assert_eq!(
-        world.get("web").state,
-        ContainerState::Exited { code: Some(0) }
-    );
+    assert_eq!(world.get("web").state, ContainerState::Exited { code: Some(0) });
     assert!(world.get("web").endpoints.is_empty());
-    assert_eq!(
-        world.made.len(),
-        3,
-        "the default network and the run directory"
-    );
+    assert_eq!(world.made.len(), 3, "the default network and the run directory");
     world.exit("web").unwrap();
     world.remove("web", Force::No).unwrap();
-    assert_eq!(
-        text(world.remove("web", Force::No)),
-        "No such container: web"
-    );
+    assert_eq!(text(world.remove("web", Force::No)), "No such container: web");
     assert_eq!(world.made.len(), 2);
 }
 
@@ -255,10 +191,7 @@ fn a_second_network_is_eth1_and_leaves_the_default_route() {
         format!("container {id} is not connected to network bridge")
     );
     world.connect("bridge", "web").unwrap();
-    assert_eq!(
-        world.get("web").endpoints[1].container_link.as_str(),
-        "eth0"
-    );
+    assert_eq!(world.get("web").endpoints[1].container_link.as_str(), "eth0");
     world.remove("web", Force::Yes).unwrap();
     assert_eq!(world.made.len(), 4, "two networks");
 }
@@ -273,24 +206,15 @@ fn what_has_no_networks_of_its_own_cannot_be_connected() {
     world.exit("gone").unwrap();
     assert!(text(world.connect("n", "alone")).contains("private (none) mode"));
     assert!(text(world.connect("n", "bare")).starts_with("container sharing network namespace"));
-    assert_eq!(
-        text(world.connect("n", "gone")),
-        "container gone is not running"
-    );
-    let ip = Connect {
-        ip: Some("172.17.0.9".into()),
-        ..to("bare")
-    };
+    assert_eq!(text(world.connect("n", "gone")), "container gone is not running");
+    let ip = Connect { ip: Some("172.17.0.9".into()), ..to("bare") };
     assert!(plan_connect(&world.state, &world.host, "bridge", &ip).is_err());
 }
 
 #[test]
 fn inspect_and_rows_have_dockers_shape() {
     let mut world = World::new();
-    let request = ContainerCreate {
-        publish: vec!["8080:80".into()],
-        ..container("web")
-    };
+    let request = ContainerCreate { publish: vec!["8080:80".into()], ..container("web") };
     let id = world.create(&request).unwrap();
     world.start("web").unwrap();
     let shown = serde_json::to_value(inspect::container(&world.state, world.get("web"))).unwrap();
@@ -298,34 +222,19 @@ fn inspect_and_rows_have_dockers_shape() {
     assert_eq!(shown["State"]["Pid"], 11);
     let settings = &shown["NetworkSettings"];
     assert_eq!(settings["Networks"]["bridge"]["IPAddress"], "172.17.0.2");
-    assert_eq!(
-        settings["Networks"]["bridge"]["MacAddress"],
-        "02:42:ac:11:00:02"
-    );
+    assert_eq!(settings["Networks"]["bridge"]["MacAddress"], "02:42:ac:11:00:02");
     assert_eq!(settings["IPAddress"], "172.17.0.2");
     assert_eq!(settings["Ports"]["80/tcp"][0]["HostPort"], "8080");
 
     let network = world.get_network("bridge");
     let shown = serde_json::to_value(inspect::network(&world.state, network)).unwrap();
     assert_eq!(shown["IPAM"]["Config"][0]["Gateway"], "172.17.0.1");
-    assert_eq!(
-        shown["Containers"][id.as_str()]["IPv4Address"],
-        "172.17.0.2/16"
-    );
+    assert_eq!(shown["Containers"][id.as_str()]["IPv4Address"], "172.17.0.2/16");
     assert_eq!(shown["EnableIPv6"], false);
 
-    assert_eq!(
-        rows::containers(&world.state, false)[0].ports,
-        ["0.0.0.0:8080->80/tcp"]
-    );
+    assert_eq!(rows::containers(&world.state, false)[0].ports, ["0.0.0.0:8080->80/tcp"]);
     assert_eq!(rows::networks(&world.state)[0].subnets, ["172.17.0.0/16"]);
-    assert_eq!(
-        rows::ports(&world.state, world.state.containers.values()).len(),
-        1
-    );
-    let owners: Vec<String> = rows::leases(&world.state)
-        .into_iter()
-        .map(|row| row.owner)
-        .collect();
+    assert_eq!(rows::ports(&world.state, world.state.containers.values()).len(), 1);
+    let owners: Vec<String> = rows::leases(&world.state).into_iter().map(|row| row.owner).collect();
     assert_eq!(owners, ["gateway", "web"]);
 }

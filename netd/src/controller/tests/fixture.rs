@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use netd_common::abi::Endpoint;
+
 use crate::{
     api::types::{Connect, ContainerCreate, NetworkCreate},
     controller::{
@@ -12,6 +14,10 @@ use crate::{
     },
     model::{Config, Container, Id, Network, Process},
 };
+
+/// Flags of a lease without published ports, and with some.
+pub(super) const QUIET: u32 = Endpoint::MOVED | Endpoint::ICC;
+pub(super) const PUBLISHED: u32 = QUIET | Endpoint::PUBLISHED;
 
 pub(super) struct World {
     pub(super) state: State,
@@ -39,10 +45,7 @@ impl World {
         let host = Host {
             config: Config::default(),
             links: ["lo", "eth0"].map(|name| name.parse().unwrap()).into(),
-            routes: vec![
-                route("0.0.0.0/0", Some("10.2.5.1")),
-                route("10.2.5.0/24", None),
-            ],
+            routes: vec![route("0.0.0.0/0", Some("10.2.5.1")), route("10.2.5.0/24", None)],
             addresses: vec![
                 ("lo".parse().unwrap(), "127.0.0.1/8".parse().unwrap()),
                 ("eth0".parse().unwrap(), "10.2.5.6/24".parse().unwrap()),
@@ -57,12 +60,7 @@ impl World {
             now: "2026-01-01T00:00:00Z".into(),
             fresh_ids: vec![],
         };
-        let mut world = Self {
-            state: State::default(),
-            host,
-            made: vec![],
-            ids: 0,
-        };
+        let mut world = Self { state: State::default(), host, made: vec![], ids: 0 };
         world.draw_ids();
         world
     }
@@ -126,11 +124,7 @@ impl World {
     }
 
     pub(super) fn start(&mut self, name: &str) -> Result<(), Error> {
-        let process = Process {
-            shim: 10,
-            pid: 11,
-            start_time: 12,
-        };
+        let process = Process { shim: 10, pid: 11, start_time: 12 };
         let plan = plan_started(&self.state, name, process)?;
         self.run(plan);
         Ok(())
@@ -186,11 +180,7 @@ impl World {
 
     pub(super) fn ports(&self, name: &str) -> Vec<String> {
         let endpoints = &self.get(name).endpoints;
-        endpoints
-            .iter()
-            .flat_map(|e| &e.ports)
-            .map(ToString::to_string)
-            .collect()
+        endpoints.iter().flat_map(|e| &e.ports).map(ToString::to_string).collect()
     }
 
     /// No address, port, subnet, index or link twice.
@@ -220,12 +210,8 @@ impl World {
             }
             assert!(routes <= 1, "{} has two default routes", container.name);
         }
-        let subnets: Vec<_> = self
-            .state
-            .networks
-            .values()
-            .map(|network| network.pools[0].subnet)
-            .collect();
+        let subnets: Vec<_> =
+            self.state.networks.values().map(|network| network.pools[0].subnet).collect();
         for (nth, one) in subnets.iter().enumerate() {
             for other in &subnets[nth + 1..] {
                 assert!(!crate::ipam::overlaps(*one, *other), "{one} and {other}");
@@ -244,17 +230,12 @@ pub(super) fn key(op: &Op) -> String {
         Op::Programs { host } => format!("programs {host}"),
         Op::Lease { address, .. } => format!("lease {address}"),
         Op::Interface { netns, name, .. } => format!("interface {} {name}", netns.display()),
-        Op::HostPort {
-            address,
-            port,
-            protocol,
-        } => format!("host port {address} {port} {protocol}"),
-        Op::Port {
-            host_address,
-            host_port,
-            protocol,
-            ..
-        } => format!("port {host_address} {host_port} {protocol}"),
+        Op::HostPort { address, port, protocol } => {
+            format!("host port {address} {port} {protocol}")
+        }
+        Op::Port { host_address, host_port, protocol, .. } => {
+            format!("port {host_address} {host_port} {protocol}")
+        }
         Op::RunDir { path } => format!("run dir {}", path.display()),
     }
 }
@@ -269,17 +250,11 @@ pub(super) fn container(name: &str) -> ContainerCreate {
 }
 
 pub(super) fn on(network: &str, name: &str) -> ContainerCreate {
-    ContainerCreate {
-        network: Some(network.into()),
-        ..container(name)
-    }
+    ContainerCreate { network: Some(network.into()), ..container(name) }
 }
 
 pub(super) fn to(name: &str) -> Connect {
-    Connect {
-        container: name.into(),
-        ip: None,
-    }
+    Connect { container: name.into(), ip: None }
 }
 
 pub(super) fn text<T: std::fmt::Debug>(result: Result<T, Error>) -> String {

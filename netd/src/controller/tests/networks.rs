@@ -12,17 +12,11 @@ fn configured(text: &str) -> World {
 }
 
 fn request(name: &str) -> NetworkCreate {
-    NetworkCreate {
-        name: name.into(),
-        ..NetworkCreate::default()
-    }
+    NetworkCreate { name: name.into(), ..NetworkCreate::default() }
 }
 
 fn with_option(key: &str, value: &str) -> NetworkCreate {
-    NetworkCreate {
-        options: [(key.to_owned(), value.to_owned())].into(),
-        ..request("n")
-    }
+    NetworkCreate { options: [(key.to_owned(), value.to_owned())].into(), ..request("n") }
 }
 
 #[test]
@@ -33,10 +27,7 @@ fn the_default_network_takes_the_first_free_pool() {
     assert_eq!(network.pools[0].subnet.to_string(), "172.17.0.0/16");
     assert_eq!(network.pools[0].gateway.to_string(), "172.17.0.1");
     assert_eq!(network.mtu, 1500);
-    assert!(matches!(
-        &world.made[..],
-        [Op::Bridge { .. }, Op::Network { .. }]
-    ));
+    assert!(matches!(&world.made[..], [Op::Bridge { .. }, Op::Network { .. }]));
 }
 
 #[test]
@@ -61,18 +52,8 @@ fn the_default_network_follows_the_configuration() {
         _ => None,
     });
     assert_eq!(gateway, "10.5.0.254".parse().ok());
-    assert!(
-        world
-            .made
-            .iter()
-            .any(|op| matches!(op, Op::Network { flags: 0, .. }))
-    );
-    assert!(
-        world
-            .made
-            .iter()
-            .any(|op| matches!(op, Op::Veth { mtu: 1400, .. }))
-    );
+    assert!(world.made.iter().any(|op| matches!(op, Op::Network { flags: 0, .. })));
+    assert!(world.made.iter().any(|op| matches!(op, Op::Veth { mtu: 1400, .. })));
 }
 
 #[test]
@@ -108,18 +89,12 @@ fn another_bip_replaces_the_default_network_unless_it_is_in_use() {
     world.create(&container("web")).unwrap();
     let before = std::mem::replace(&mut world.host.config, other);
     let error = text(plan_default_network(&world.state, &world.host));
-    assert!(
-        error.contains("it has active endpoints (name:\"web\""),
-        "{error}"
-    );
+    assert!(error.contains("it has active endpoints (name:\"web\""), "{error}");
 
     world.exit("web").unwrap();
     let plan = plan_default_network(&world.state, &world.host).unwrap();
     world.run(plan);
-    assert_eq!(
-        world.get_network("bridge").pools[0].subnet.to_string(),
-        "10.5.0.0/24"
-    );
+    assert_eq!(world.get_network("bridge").pools[0].subnet.to_string(), "10.5.0.0/24");
     // Without a bip the subnet stays what it is.
     world.host.config = before;
     let plan = plan_default_network(&world.state, &world.host).unwrap();
@@ -153,10 +128,7 @@ fn automatic_subnets_step_around_networks_and_routes() {
     world.create_network(&request("a")).unwrap();
     let network = world.get_network("a");
     assert_eq!(network.pools[0].subnet.to_string(), "172.20.0.0/16");
-    assert_eq!(
-        network.bridge.as_str(),
-        format!("br-{}", network.id.short())
-    );
+    assert_eq!(network.bridge.as_str(), format!("br-{}", network.id.short()));
     world.host.routes.push(HostRoute {
         destination: "172.16.0.0/12".parse().unwrap(),
         gateway: None,
@@ -178,10 +150,7 @@ fn requests_that_cannot_be_are_refused_with_dockers_texts() {
     let mut world = World::new();
     world.network("taken", "10.9.0.0/16").unwrap();
     let mut refused = |name: &str, subnet: &str| text(world.network(name, subnet));
-    assert_eq!(
-        refused("taken", "10.8.0.0/16"),
-        "network with name taken already exists"
-    );
+    assert_eq!(refused("taken", "10.8.0.0/16"), "network with name taken already exists");
     assert_eq!(
         refused("n", "10.9.5.0/24"),
         "invalid pool request: Pool overlaps with other one on this address space"
@@ -190,26 +159,14 @@ fn requests_that_cannot_be_are_refused_with_dockers_texts() {
         refused("n", "10.2.0.0/16"),
         "subnet 10.2.0.0/16 overlaps route 10.2.5.0/24 dev eth0 of this host"
     );
-    assert_eq!(
-        refused("n", "10.8.1.1/16"),
-        "invalid subnet 10.8.1.1/16: it should be 10.8.0.0/16"
-    );
+    assert_eq!(refused("n", "10.8.1.1/16"), "invalid subnet 10.8.1.1/16: it should be 10.8.0.0/16");
     assert_eq!(
         refused("bridge", "10.8.0.0/16"),
         "operation is not permitted on predefined bridge network"
     );
-    assert_eq!(
-        refused("n", "fd00::/64"),
-        "IPv6 (subnet fd00::/64) is not supported yet"
-    );
-    let ipv6 = NetworkCreate {
-        ipv6: true,
-        ..request("n")
-    };
-    assert_eq!(
-        text(world.create_network(&ipv6)),
-        "IPv6 (`--ipv6`) is not supported yet"
-    );
+    assert_eq!(refused("n", "fd00::/64"), "IPv6 (subnet fd00::/64) is not supported yet");
+    let ipv6 = NetworkCreate { ipv6: true, ..request("n") };
+    assert_eq!(text(world.create_network(&ipv6)), "IPv6 (`--ipv6`) is not supported yet");
     let gateway = NetworkCreate {
         subnets: vec!["10.8.0.0/16".into()],
         gateways: vec!["10.7.0.1".into()],
@@ -219,10 +176,7 @@ fn requests_that_cannot_be_are_refused_with_dockers_texts() {
         text(world.create_network(&gateway)),
         "invalid gateway 10.7.0.1: parent subnet 10.8.0.0/16 doesn't contain this address"
     );
-    assert_eq!(
-        text(world.create_network(&with_option("x.y", "z"))),
-        "unknown option `x.y`"
-    );
+    assert_eq!(text(world.create_network(&with_option("x.y", "z"))), "unknown option `x.y`");
     assert_eq!(
         text(world.create_network(&with_option("com.docker.network.bridge.name", "eth0"))),
         "device eth0 already exists on this host"
@@ -251,11 +205,7 @@ fn a_network_in_use_or_predefined_stays() {
     assert_eq!(text(world.remove_network("x")), "network x not found");
     world.exit("web").unwrap();
     world.remove_network("n").unwrap();
-    assert_eq!(
-        world.made.len(),
-        3,
-        "the default network and a run directory"
-    );
+    assert_eq!(world.made.len(), 3, "the default network and a run directory");
 }
 
 #[test]
@@ -266,13 +216,7 @@ fn prune_removes_what_nobody_uses() {
     world.create(&on("used", "web")).unwrap();
     let (plan, names) = plan_prune(&world.state);
     world.run(plan);
-    assert_eq!(
-        names
-            .iter()
-            .map(crate::model::Name::as_str)
-            .collect::<Vec<_>>(),
-        ["idle"]
-    );
+    assert_eq!(names.iter().map(crate::model::Name::as_str).collect::<Vec<_>>(), ["idle"]);
     assert_eq!(world.state.networks.len(), 2);
 }
 
@@ -283,10 +227,7 @@ fn names_ids_and_prefixes_find_a_network() {
     for name in ["n", id.as_str(), id.short(), &id.as_str()[..8]] {
         assert_eq!(world.get_network(name).id, id);
     }
-    assert!(matches!(
-        world.remove_network(""),
-        Err(Error::NoSuchNetwork(_))
-    ));
+    assert!(matches!(world.remove_network(""), Err(Error::NoSuchNetwork(_))));
 }
 
 #[test]
@@ -298,12 +239,7 @@ fn desired_ops_leave_namespaces_alone() {
     let outside: Vec<Op> = world
         .made
         .iter()
-        .filter(|op| {
-            !matches!(
-                op,
-                Op::RunDir { .. } | Op::Sandbox { .. } | Op::Interface { .. }
-            )
-        })
+        .filter(|op| !matches!(op, Op::RunDir { .. } | Op::Sandbox { .. } | Op::Interface { .. }))
         .cloned()
         .collect();
     assert_eq!(desired, outside);

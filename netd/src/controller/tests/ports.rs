@@ -1,4 +1,4 @@
-use super::fixture::{World, container, text};
+use super::fixture::{PUBLISHED, QUIET, World, container, text};
 use crate::{
     api::types::{ContainerCreate, NetworkCreate},
     controller::{Op, plan_unpublish},
@@ -16,13 +16,8 @@ fn publishing(name: &str, specs: &[&str]) -> ContainerCreate {
 fn a_port_is_given_once() {
     let mut world = World::new();
     world.create(&publishing("web", &["8080:80"])).unwrap();
-    let error = world
-        .create(&publishing("other", &["8080:80"]))
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Bind for 0.0.0.0:8080 failed: port is already allocated"
-    );
+    let error = world.create(&publishing("other", &["8080:80"])).unwrap_err();
+    assert_eq!(error.to_string(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
     assert_eq!(error.hint().unwrap(), "the port is used by container web");
     assert_eq!(
         text(world.create(&publishing("other", &["127.0.0.1:8080:80"]))),
@@ -33,12 +28,7 @@ fn a_port_is_given_once() {
         text(world.create(&publishing("twice", &["9000:80", "9000:81"]))),
         "Bind for 0.0.0.0:9000 failed: port is already allocated"
     );
-    world
-        .create(&publishing(
-            "one",
-            &["127.0.0.1:9000:80", "127.0.0.2:9000:80"],
-        ))
-        .unwrap();
+    world.create(&publishing("one", &["127.0.0.1:9000:80", "127.0.0.2:9000:80"])).unwrap();
     assert_eq!(
         text(world.create(&publishing("all", &["9000:80"]))),
         "Bind for 0.0.0.0:9000 failed: port is already allocated"
@@ -54,10 +44,7 @@ fn a_range_with_one_container_port_takes_the_next_free() {
         world.create(&publishing(name, &["8000-8002:80"])).unwrap();
         assert_eq!(world.ports(name), [format!("0.0.0.0:{port}->80/tcp")]);
     }
-    assert_eq!(
-        text(world.create(&publishing("c", &["8000-8002:80"]))),
-        "all ports are allocated"
-    );
+    assert_eq!(text(world.create(&publishing("c", &["8000-8002:80"]))), "all ports are allocated");
 }
 
 #[test]
@@ -66,20 +53,12 @@ fn a_port_left_to_netd_is_ephemeral_and_free() {
     world.host.ephemeral = (40000, 40004);
     world.host.reserved_ports = vec![40001..=40001];
     world.host.avoid_ports = vec![(Protocol::Tcp, 40002)];
-    world
-        .create(&publishing("web", &["80", "81", "127.0.0.1::82"]))
-        .unwrap();
-    let mut ports: Vec<u16> = world.get("web").endpoints[0]
-        .ports
-        .iter()
-        .map(|mapping| mapping.host_port)
-        .collect();
+    world.create(&publishing("web", &["80", "81", "127.0.0.1::82"])).unwrap();
+    let mut ports: Vec<u16> =
+        world.get("web").endpoints[0].ports.iter().map(|mapping| mapping.host_port).collect();
     ports.sort_unstable();
     assert_eq!(ports, [40000, 40003, 40004]);
-    assert_eq!(
-        text(world.create(&publishing("more", &["80"]))),
-        "all ports are allocated"
-    );
+    assert_eq!(text(world.create(&publishing("more", &["80"]))), "all ports are allocated");
 }
 
 #[test]
@@ -96,18 +75,8 @@ fn publish_all_takes_what_is_exposed_and_not_named() {
         .iter()
         .map(|mapping| (mapping.container_port, mapping.protocol))
         .collect();
-    assert_eq!(
-        mappings,
-        [
-            (80, Protocol::Tcp),
-            (81, Protocol::Tcp),
-            (53, Protocol::Udp)
-        ]
-    );
-    let silent = ContainerCreate {
-        expose: vec!["80".into()],
-        ..container("silent")
-    };
+    assert_eq!(mappings, [(80, Protocol::Tcp), (81, Protocol::Tcp), (53, Protocol::Udp)]);
+    let silent = ContainerCreate { expose: vec!["80".into()], ..container("silent") };
     world.create(&silent).unwrap();
     assert!(world.ports("silent").is_empty());
 }
@@ -115,13 +84,8 @@ fn publish_all_takes_what_is_exposed_and_not_named() {
 #[test]
 fn sctp_keeps_its_port() {
     let mut world = World::new();
-    world
-        .create(&publishing("a", &["90/sctp", "80-95:85/sctp"]))
-        .unwrap();
-    assert_eq!(
-        world.ports("a"),
-        ["0.0.0.0:90->90/sctp", "0.0.0.0:85->85/sctp"]
-    );
+    world.create(&publishing("a", &["90/sctp", "80-95:85/sctp"])).unwrap();
+    assert_eq!(world.ports("a"), ["0.0.0.0:90->90/sctp", "0.0.0.0:85->85/sctp"]);
     assert!(text(world.create(&publishing("b", &["91:90/sctp"]))).starts_with("SCTP port 90"));
 }
 
@@ -136,34 +100,16 @@ fn what_is_not_there_yet_or_never_works_is_refused() {
         text(world.create(&publishing("a", &["[::1]:80:80"]))),
         "IPv6 (host address ::1) is not supported yet"
     );
-    assert_eq!(
-        text(world.create(&publishing("a", &["80:http"]))),
-        "invalid containerPort: http"
-    );
-    let internal = NetworkCreate {
-        name: "inside".into(),
-        internal: true,
-        ..NetworkCreate::default()
-    };
+    assert_eq!(text(world.create(&publishing("a", &["80:http"]))), "invalid containerPort: http");
+    let internal =
+        NetworkCreate { name: "inside".into(), internal: true, ..NetworkCreate::default() };
     world.create_network(&internal).unwrap();
-    let request = ContainerCreate {
-        network: Some("inside".into()),
-        ..publishing("a", &["80:80"])
-    };
-    assert_eq!(
-        text(world.create(&request)),
-        "can't publish ports on internal network inside"
-    );
-    let quiet = ContainerCreate {
-        network: Some("inside".into()),
-        ..container("a")
-    };
+    let request = ContainerCreate { network: Some("inside".into()), ..publishing("a", &["80:80"]) };
+    assert_eq!(text(world.create(&request)), "can't publish ports on internal network inside");
+    let quiet = ContainerCreate { network: Some("inside".into()), ..container("a") };
     world.create(&quiet).unwrap();
     assert!(!world.get("a").endpoints[0].default_route);
-    assert_eq!(
-        text(world.publish("a", "80:80")),
-        "container a has no network to publish ports on"
-    );
+    assert_eq!(text(world.publish("a", "80:80")), "container a has no network to publish ports on");
 }
 
 fn lease_flags(world: &World) -> u32 {
@@ -182,28 +128,22 @@ fn ports_come_and_go_while_a_container_runs() {
     let mut world = World::new();
     world.create(&container("web")).unwrap();
     world.start("web").unwrap();
-    assert_eq!(lease_flags(&world), 1);
-    assert_eq!(
-        world.publish("web", "8080:80").unwrap(),
-        ["0.0.0.0:8080->80/tcp"]
-    );
+    assert_eq!(lease_flags(&world), QUIET);
+    assert_eq!(world.publish("web", "8080:80").unwrap(), ["0.0.0.0:8080->80/tcp"]);
     world.publish("web", "8081:80").unwrap();
-    assert_eq!(lease_flags(&world), 3);
+    assert_eq!(lease_flags(&world), PUBLISHED);
     assert_eq!(
         text(world.unpublish("web", "8082:80")),
         "port 80/tcp of container web is not published on host port 8082"
     );
     world.unpublish("web", "8081:80").unwrap();
     assert_eq!(world.ports("web"), ["0.0.0.0:8080->80/tcp"]);
-    assert_eq!(lease_flags(&world), 3);
+    assert_eq!(lease_flags(&world), PUBLISHED);
     world.unpublish("web", "80").unwrap();
     assert!(world.ports("web").is_empty());
-    assert_eq!(lease_flags(&world), 1);
+    assert_eq!(lease_flags(&world), QUIET);
     world.exit("web").unwrap();
-    assert_eq!(
-        text(world.publish("web", "80:80")),
-        "container web is not running"
-    );
+    assert_eq!(text(world.publish("web", "80:80")), "container web is not running");
 }
 
 #[test]
@@ -213,10 +153,6 @@ fn the_datapath_forgets_a_port_before_its_socket_closes() {
     let plan = plan_unpublish(&world.state, "web", &["80".into()]).unwrap();
     assert!(matches!(
         plan.steps.iter().map(|step| &step.op).collect::<Vec<_>>()[..],
-        [
-            Op::Port { .. },
-            Op::HostPort { .. },
-            Op::Lease { flags: 1, .. }
-        ]
+        [Op::Port { .. }, Op::HostPort { .. }, Op::Lease { flags: QUIET, .. }]
     ));
 }

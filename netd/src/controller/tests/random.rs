@@ -72,15 +72,12 @@ fn play(world: &mut World, request: &Request) -> bool {
                 ..Default::default()
             })
             .is_ok(),
-        Request::CreateNetworkAt(n, at) => world
-            .network(&network_name(*n), &format!("172.18.0.{}/29", at * 8))
-            .is_ok(),
+        Request::CreateNetworkAt(n, at) => {
+            world.network(&network_name(*n), &format!("172.18.0.{}/29", at * 8)).is_ok()
+        }
         Request::RemoveNetwork(n) => world.remove_network(&network_name(*n)).is_ok(),
         Request::Create(c, n, publish) => world
-            .create(&ContainerCreate {
-                publish: publish.clone(),
-                ..on(&network_name(*n), &ctr(c))
-            })
+            .create(&ContainerCreate { publish: publish.clone(), ..on(&network_name(*n), &ctr(c)) })
             .is_ok(),
         Request::CreateAt(c, n, ip) => world
             .create(&ContainerCreate {
