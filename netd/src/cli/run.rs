@@ -51,17 +51,18 @@ pub(super) struct Args {
     network: Option<String>,
 
     /// IPv4 address on the network [default: a free one]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse::address)]
     ip: Option<String>,
 
     /// IPv6 address on the network [default: a free one]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse::address)]
     ip6: Option<String>,
 
     #[arg(
         short,
         long,
         value_name = "SPEC",
+        value_parser = parse::port_spec,
         help = "Publish a port: [HOST_IP:][HOST[-END]]:CTR[-END][/tcp|udp|sctp][,from=CIDR]…, or CTR \
                 for any free one"
     )]
@@ -72,7 +73,7 @@ pub(super) struct Args {
     publish_all: bool,
 
     /// A port that -P publishes: PORT[-END][/tcp|udp|sctp]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = parse::expose)]
     expose: Vec<String>,
 
     /// An option of the endpoint (com.docker.network.endpoint.…)

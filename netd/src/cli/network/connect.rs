@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     api::types::Connect,
-    cli::{Context, error::Outcome},
+    cli::{Context, error::Outcome, parse},
 };
 
 /// Connect a running container to one more network
@@ -22,7 +22,7 @@ pub(in crate::cli) struct Args {
     container: String,
 
     /// Address in the network [default: a free one]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse::address)]
     ip: Option<String>,
 }
 

@@ -20,15 +20,15 @@ pub(in crate::cli) struct Args {
     name: String,
 
     /// Subnet; one a family
-    #[arg(long = "subnet", value_name = "CIDR")]
+    #[arg(long = "subnet", value_name = "CIDR", value_parser = parse::subnet)]
     subnets: Vec<String>,
 
     /// Gateway of a subnet: the bridge's address [default: the subnet's first]
-    #[arg(long = "gateway", value_name = "ADDRESS")]
+    #[arg(long = "gateway", value_name = "ADDRESS", value_parser = parse::address)]
     gateways: Vec<String>,
 
     /// Part of a subnet that automatic addresses come from [default: all of it]
-    #[arg(long = "ip-range", value_name = "CIDR")]
+    #[arg(long = "ip-range", value_name = "CIDR", value_parser = parse::subnet)]
     ip_ranges: Vec<String>,
 
     /// An address of a subnet that is not netd's to give

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     api::types::Ports,
-    cli::{Context, error::Outcome, output},
+    cli::{Context, error::Outcome, output, parse},
 };
 
 /// Publish ports of a running container, and show where
@@ -19,7 +19,7 @@ pub(in crate::cli) struct Args {
     name: String,
 
     /// As `netd run -p`
-    #[arg(required = true, value_name = "SPEC")]
+    #[arg(required = true, value_name = "SPEC", value_parser = parse::port_spec)]
     specs: Vec<String>,
 
     /// Print JSON

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     api::types::Ports,
-    cli::{Context, error::Outcome},
+    cli::{Context, error::Outcome, parse},
 };
 
 /// Take back published ports of a running container
@@ -19,7 +19,7 @@ pub(in crate::cli) struct Args {
     name: String,
 
     /// As they were published
-    #[arg(required = true, value_name = "SPEC")]
+    #[arg(required = true, value_name = "SPEC", value_parser = parse::port_spec)]
     specs: Vec<String>,
 }
 
