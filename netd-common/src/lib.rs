@@ -5,6 +5,9 @@
 //! no aya program type, no allocator, no operating system.
 #![no_std]
 #![deny(unsafe_code)]
+// A call costs a BPF program stack and registers: what is hot is inlined, what
+// is not is kept out of line, and both are said where the function stands.
+#![allow(clippy::inline_always)]
 
 pub mod abi;
 pub mod conntrack;

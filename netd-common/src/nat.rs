@@ -143,7 +143,7 @@ pub fn snat_port(config: &Config, hash: u32, n: u32) -> u16 {
     // ratio's step visits far ports before near ones.
     let start = hash.wrapping_add(n.wrapping_mul(0x9e37_79b1));
     #[allow(clippy::cast_possible_truncation)] // below `total`, which is below 2^17
-    let index = (u64::from(start) * u64::from(total) >> 32) as u32;
+    let index = ((u64::from(start) * u64::from(total)) >> 32) as u32;
     let port = if index < low_len {
         u32::from(low.first) + index
     } else {

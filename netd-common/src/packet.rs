@@ -149,7 +149,8 @@ impl Headers {
         let total_len = usize::from(ip.total_len.to_host());
         // A segment burst over 64 KiB says 0 (BIG TCP, Linux 6.3).
         let counted = total_len >= header_len && total_len + ETHERNET_LEN <= packet.len();
-        if !counted && !(total_len == 0 && packet.gso_size() != 0) {
+        let uncounted = total_len == 0 && packet.gso_size() != 0;
+        if !counted && !uncounted {
             return Err(DropReason::Malformed);
         }
         self.key = FlowKey {

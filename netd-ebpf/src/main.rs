@@ -6,6 +6,8 @@
 #![no_main]
 // For the one instruction in `packet`; `asm!` is stable for other targets only.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+// As in netd-common.
+#![allow(clippy::inline_always)]
 
 mod env;
 mod maps;

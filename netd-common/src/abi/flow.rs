@@ -17,7 +17,7 @@ pub enum Zone {
 ///
 /// For ICMP echo the identifier is the port of whoever asks: a request has it
 /// in `sport` (and 0 in `dport`), a reply in `dport`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct FlowKey {
     pub src: Address,
@@ -29,18 +29,6 @@ pub struct FlowKey {
     /// A [`Zone`].
     pub zone: u8,
     pub pad: u16,
-}
-
-// By words, as `Address` is; `pad` is always 0.
-#[allow(clippy::derived_hash_with_manual_eq)] // the same equality
-impl PartialEq for FlowKey {
-    #[inline(always)]
-    fn eq(&self, other: &Self) -> bool {
-        self.src == other.src
-            && self.dst == other.dst
-            && (self.sport, self.dport) == (other.sport, other.dport)
-            && (self.proto, self.zone) == (other.proto, other.zone)
-    }
 }
 
 /// What to do with a packet of this direction, complete: an established

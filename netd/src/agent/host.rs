@@ -11,7 +11,7 @@ use crate::{
     model::{Config, Id},
 };
 
-/// `ARPHRD_ETHER` (include/uapi/linux/if_arp.h).
+/// `ARPHRD_ETHER` (`include/uapi/linux/if_arp.h`).
 const ETHERNET: u16 = 1;
 
 /// What the datapath was last told.

@@ -156,20 +156,12 @@ impl Agent {
     pub(super) async fn restore(&mut self) {
         for op in controller::desired_ops(&self.state) {
             // One that is gone for good must not keep the others down.
-            if self.is_lost(&op) {
+            if is_lost(&op) {
                 continue;
             }
             if let Err(error) = self.work.apply(&op).await {
                 tracing::error!(?op, "failed to restore: {error}");
             }
-        }
-    }
-
-    /// Whether an op restores a container whose sandbox no longer exists.
-    fn is_lost(&self, op: &Op) -> bool {
-        match op {
-            Op::Veth { netns: Some(path), .. } => !kernel::netns::exists(path),
-            _ => false,
         }
     }
 
@@ -207,5 +199,13 @@ impl Agent {
                 ContainerState::Exited { .. } => {}
             }
         }
+    }
+}
+
+/// Whether an op restores a container whose sandbox no longer exists.
+fn is_lost(op: &Op) -> bool {
+    match op {
+        Op::Veth { netns: Some(path), .. } => !kernel::netns::exists(path),
+        _ => false,
     }
 }

@@ -15,8 +15,10 @@ const DELETE_BATCH: libc::c_long = 27;
 #[repr(C)]
 #[derive(Default)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    /// Where to begin: the kernel's `in_batch`.
+    from: u64,
+    /// Where to go on: `out_batch`.
+    next: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -49,8 +51,8 @@ pub(super) fn walk<K: Pod + Default, V: Pod + Default>(
     loop {
         let mut next = 0u32;
         let mut attr = Batch {
-            in_batch: if started { (&raw const cursor) as u64 } else { 0 },
-            out_batch: (&raw mut next) as u64,
+            from: if started { (&raw const cursor) as u64 } else { 0 },
+            next: (&raw mut next) as u64,
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
             count: u32::try_from(capacity).unwrap_or(u32::MAX),

@@ -19,7 +19,9 @@ impl State {
             let name = line.split(": ").nth(1).unwrap_or(line);
             state.add("link", name);
         }
-        for line in scenery.capture(Host::Host, "ip route show table all")?.lines() {
+        // IPv6 adds link-local routes by itself, some time after a link came up.
+        let routes = scenery.capture(Host::Host, "ip route show table all")?;
+        for line in routes.lines().filter(|line| !line.contains("fe80:")) {
             state.add("route", line.trim());
         }
         for folder in ["root/run/netns", "root/bpf"] {
