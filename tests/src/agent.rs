@@ -26,6 +26,8 @@ pub struct Agent {
     host: NetNs,
     dir: Arc<TestDir>,
     root: PathBuf,
+    /// Given to `netd agent` at each start.
+    flags: Vec<&'static str>,
     process: Option<Process>,
     /// What there was before any test's container or network.
     baseline: Option<Snapshot>,
@@ -41,10 +43,20 @@ pub(crate) fn write_config(dir: &TestDir, config: &Value) -> PathBuf {
 }
 
 impl Agent {
-    pub(crate) fn start(dir: &Arc<TestDir>, host: &NetNs, config: &Value) -> Self {
-        let root = write_config(dir, config);
-        let mut agent =
-            Self { host: host.clone(), dir: dir.clone(), root, process: None, baseline: None };
+    pub(crate) fn start(
+        dir: &Arc<TestDir>,
+        host: &NetNs,
+        config: &Value,
+        flags: &[&'static str],
+    ) -> Self {
+        let mut agent = Self {
+            host: host.clone(),
+            dir: dir.clone(),
+            root: write_config(dir, config),
+            flags: flags.to_vec(),
+            process: None,
+            baseline: None,
+        };
         agent.start_again();
         agent.baseline = Some(agent.snapshot());
         agent
@@ -55,6 +67,7 @@ impl Agent {
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "an agent runs already");
         let program = Program::new(netd_path()).arg("--root").arg(&self.root).arg("agent");
+        let program = program.args(&self.flags);
         let mut process = program.inside(&self.host).start(&self.log_path());
         eventually(DEADLINE, "the agent answers", || {
             if let Some(code) = process.ended() {

@@ -80,7 +80,12 @@ impl Topology {
 
     /// An agent with this `netd.json`, running.
     pub fn agent_with(&self, config: &Value) -> Agent {
-        Agent::start(&self.dir, &self.host, config)
+        Agent::start(&self.dir, &self.host, config, &[])
+    }
+
+    /// An agent with these flags, running.
+    pub fn agent_with_flags(&self, flags: &[&'static str]) -> Agent {
+        Agent::start(&self.dir, &self.host, &Value::Null, flags)
     }
 
     /// What an agent says that refuses this `netd.json`.

@@ -160,9 +160,9 @@ fn a_running_container_is_removed_only_by_force() {
 
 /// Ends the agent by `end`, and looks at connections while it is away and
 /// after it has come back.
-fn connections_outlive_the_agent(end: fn(&mut Agent)) {
+fn connections_outlive_the_agent(end: fn(&mut Agent), flags: &[&'static str]) {
     let net = Topology::new();
-    let mut agent = net.agent();
+    let mut agent = net.agent_with_flags(flags);
     agent.network("mine", "172.18.0.0/16", "--label team=a");
     let web = agent.container("web", "--network mine --ip 172.18.0.10 -p 8080:80");
     let client = agent.container("client", "");
@@ -198,12 +198,18 @@ fn connections_outlive_the_agent(end: fn(&mut Agent)) {
 
 #[test]
 fn after_sigterm_all_is_found_as_it_was_and_connections_go_on() {
-    connections_outlive_the_agent(Agent::stop);
+    connections_outlive_the_agent(Agent::stop, &[]);
+}
+
+/// As before Linux 6.6: classic filters in place of TCX links.
+#[test]
+fn with_clsact_connections_outlive_the_agent_too() {
+    connections_outlive_the_agent(Agent::kill, &["--clsact"]);
 }
 
 #[test]
 fn after_sigkill_all_is_found_as_it_was_and_connections_go_on() {
-    connections_outlive_the_agent(Agent::kill);
+    connections_outlive_the_agent(Agent::kill, &[]);
 }
 
 #[test]

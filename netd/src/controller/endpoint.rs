@@ -121,8 +121,9 @@ pub(super) fn ops(network: &Network, endpoint: &Endpoint, netns: &Path) -> Vec<O
     [
         veth_op(network, endpoint, netns),
         programs_op(endpoint),
-        interface_op(network, endpoint, netns),
+        // Before the interface comes up and speaks.
         lease_op(network, endpoint),
+        interface_op(network, endpoint, netns),
     ]
     .into_iter()
     .chain(port::ops(endpoint))
@@ -158,7 +159,8 @@ pub(super) fn interface_op(network: &Network, endpoint: &Endpoint, netns: &Path)
     }
 }
 
-/// Given after the interface was moved: `redirect_peer` may be used from then.
+/// The container's end is in its namespace from the start, so `redirect_peer`
+/// may be used.
 pub(super) fn lease_op(network: &Network, endpoint: &Endpoint) -> Op {
     use abi::Endpoint as Flags;
 

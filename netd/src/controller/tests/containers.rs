@@ -19,7 +19,7 @@ fn a_container_is_made_in_the_order_that_the_datapath_needs() {
     let (plan, id) = plan_container_create(&world.state, &world.host, &request).unwrap();
     let kinds: Vec<String> =
         plan.steps.iter().map(|step| key(&step.op).split(' ').next().unwrap().to_owned()).collect();
-    assert_eq!(kinds, ["run", "sandbox", "veth", "programs", "interface", "lease", "host", "port"]);
+    assert_eq!(kinds, ["run", "sandbox", "veth", "programs", "lease", "interface", "host", "port"]);
     assert!(plan.steps.iter().any(|step| matches!(step.op, Op::Lease { flags: PUBLISHED, .. })));
     let netns = format!("/run/netd/netns/{id}");
     assert!(
