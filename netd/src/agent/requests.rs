@@ -253,13 +253,7 @@ fn to_json(value: &impl serde::Serialize) -> Result<serde_json::Value> {
 
 impl From<controller::Error> for ServiceError {
     fn from(error: controller::Error) -> Self {
-        let kind = match error.kind() {
-            controller::Kind::BadRequest => Kind::BadRequest,
-            controller::Kind::NotFound => Kind::NotFound,
-            controller::Kind::Conflict => Kind::Conflict,
-            controller::Kind::Internal => Kind::Internal,
-        };
-        Self { kind, message: error.to_string(), hint: error.hint() }
+        Self { kind: error.kind(), message: error.to_string(), hint: error.hint() }
     }
 }
 

@@ -4,6 +4,8 @@
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::controller::Kind;
+
 use super::types::{
     Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow, NetworkCreate,
     NetworkSummary, PortRow, Ports, Pruned, Sandbox, Started, StatRow, Stop,
@@ -63,14 +65,6 @@ pub struct ServiceError {
     pub kind: Kind,
     pub message: String,
     pub hint: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    BadRequest,
-    NotFound,
-    Conflict,
-    Internal,
 }
 
 /// The way to the agent's actor.

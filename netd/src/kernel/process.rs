@@ -2,14 +2,14 @@
 //! waited for without ever mistaking another process for them.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd as _, OwnedFd},
 };
 
 use nix::sys::signal::Signal;
 use tokio::io::unix::AsyncFd;
 
-use super::{Error, sys};
+use super::{Error, stat::Stat, sys};
 
 /// A process that was alive when it was opened. It stays this process, also
 /// when its pid has become another's.
@@ -66,37 +66,13 @@ impl Watched {
 
 /// When the process of `pid` started; `None` when there is none.
 pub fn start_time(pid: u32) -> io::Result<Option<u64>> {
-    Ok(stat(pid)?.map(|(_, start_time)| start_time))
+    Ok(Stat::read(pid)?.map(|stat| stat.start_time))
 }
 
 /// Whether the process that started then is still running under `pid`.
 pub fn is_alive(pid: u32, start_time: u64) -> bool {
-    // Zombies have ended; they only wait to be reaped.
-    matches!(stat(pid), Ok(Some((state, started))) if started == start_time && !matches!(state, 'Z' | 'X'))
-}
-
-/// State and start time.
-fn stat(pid: u32) -> io::Result<Option<(char, u64)>> {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(text) => parse(&text)
-            .map(Some)
-            .ok_or_else(|| io::Error::other(format!("unexpected text in /proc/{pid}/stat"))),
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound
-                || error.raw_os_error() == Some(libc::ESRCH) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn parse(stat: &str) -> Option<(char, u64)> {
-    // The name, in parentheses, may have any character in it.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    // Fields 3 and 22 of proc_pid_stat(5).
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    let stat = Stat::read(pid).ok().flatten();
+    stat.is_some_and(|stat| stat.start_time == start_time && stat.is_alive())
 }
 
 #[cfg(test)]
@@ -104,12 +80,6 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_does_not_confuse() {
-        let stat = "7 (a) R (b) S 1 7 7 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 424242 1 2 3";
-        assert_eq!(parse(stat), Some(('S', 424_242)));
-    }
 
     #[tokio::test]
     async fn the_end_of_a_process_is_seen_and_a_reused_pid_is_not_taken_for_it() {

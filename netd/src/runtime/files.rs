@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::RuntimeError;
-use crate::model::Process;
+use crate::{kernel::process::is_alive, model::Process};
 
 /// The files of one container's run directory.
 #[derive(Clone, Copy, Debug)]
@@ -72,52 +72,18 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), RuntimeError> {
 /// Whether the shim of `process` still runs: a zombie doesn't, nor does
 /// another process with its pid.
 pub fn is_running(process: &Process) -> bool {
-    Stat::read(process.shim).is_some_and(|stat| {
-        stat.start_time == process.start_time && !matches!(stat.state, 'Z' | 'X')
-    })
-}
-
-/// The fields of `/proc/PID/stat` that netd reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) state: char,
-    pub(super) parent: u32,
-    pub(super) start_time: u64,
-}
-
-impl Stat {
-    pub(super) fn read(pid: u32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-    }
-
-    /// The command, field 2, is in parentheses and may hold anything, `)`
-    /// included: count from the last one.
-    fn parse(line: &str) -> Option<Self> {
-        let (_, rest) = line.rsplit_once(')')?;
-        let mut fields = rest.split_ascii_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let parent = fields.next()?.parse().ok()?;
-        // Fields 5 to 21 lie between.
-        let start_time = fields.nth(17)?.parse().ok()?;
-        Some(Self { state, parent, start_time })
-    }
+    is_alive(process.shim, process.start_time)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_with_parentheses_does_not_shift_the_fields() {
-        let line = "42 (a) b) (c) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', parent: 7, start_time: 987_654 }));
-        assert_eq!(Stat::parse("42 (a) S 7"), None);
-    }
+    use crate::kernel::stat::Stat;
 
     #[test]
     fn this_process_runs_and_one_that_started_at_another_time_does_not() {
         let shim = std::process::id();
-        let start_time = Stat::read(shim).unwrap().start_time;
+        let start_time = Stat::read(shim).unwrap().unwrap().start_time;
         let process = Process { shim, pid: shim, start_time };
         assert!(is_running(&process));
         assert!(!is_running(&Process { start_time: start_time + 1, ..process }));

@@ -25,11 +25,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     RuntimeError, enter,
-    files::{RunDir, Stat},
+    files::RunDir,
     signals::{Event, Grouping, Signals},
     sys,
 };
-use crate::model::Process;
+use crate::{
+    kernel::{process::start_time, stat::Stat},
+    model::Process,
+};
 
 /// What a shim is to run. `netd shim`'s arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +121,7 @@ impl Shim {
         let process = Process {
             shim,
             pid: child.id(),
-            start_time: Stat::read(shim).map_or(0, |stat| stat.start_time),
+            start_time: start_time(shim).ok().flatten().unwrap_or_default(),
         };
         let written = RunDir(&self.run_dir).write_process(process);
         if let Err(error) = written {
@@ -226,7 +229,7 @@ fn kill_descendants() {
 
 fn descendants(root: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> =
-        processes().filter_map(|pid| Some((pid, Stat::read(pid)?.parent))).collect();
+        processes().filter_map(|pid| Some((pid, Stat::read(pid).ok()??.parent))).collect();
     let mut found = vec![root];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
