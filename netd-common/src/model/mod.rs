@@ -1,0 +1,46 @@
+//! The host model: the kernel's part played in ordinary memory, so that the
+//! pipeline runs under `cargo test`. What it says of a packet, the loaded
+//! programs must say too.
+//!
+//! [`Frame`] is a packet, [`World`] the maps, the routes and the clock,
+//! [`Datagram`] makes frames, and [`scene`] is a host to try them on.
+#![allow(clippy::missing_panics_doc, reason = "a model in doubt reports to its test")]
+
+extern crate std;
+
+mod craft;
+mod frame;
+pub mod scene;
+mod world;
+
+pub use craft::{Arp, Datagram, Layer4, checksums};
+pub use frame::Frame;
+pub use world::{Hop, Route, World};
+
+use crate::{
+    pipeline,
+    verdict::{Hook, Verdict},
+};
+
+/// Sends `frame` through a hook's fast program and, where that one does not
+/// decide, its slow one. The verdict is counted, as in the kernel.
+pub fn run(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
+    let fast = match hook {
+        Hook::FromContainer => pipeline::from_container(frame, world),
+        Hook::ToContainer => pipeline::to_container(frame, world),
+        Hook::FromUplink => pipeline::from_uplink(frame, world),
+        Hook::ToUplink => pipeline::to_uplink(frame, world),
+    };
+    // As in the kernel, it still holds what the packet before left in it.
+    let mut scratch = world.scratch;
+    let verdict = fast.or_else(|| match hook {
+        Hook::FromContainer => pipeline::from_container_slow(frame, world, &mut scratch),
+        Hook::FromUplink => pipeline::from_uplink_slow(frame, world, &mut scratch),
+        Hook::ToUplink => pipeline::to_uplink_slow(frame, world, &mut scratch),
+        Hook::ToContainer => Verdict::UNDECIDED,
+    });
+    world.scratch = scratch;
+    assert!(verdict.is_decided(), "{} left a packet undecided: {frame:02x?}", hook.name());
+    world.count(hook, verdict, frame.bytes.len() as u64);
+    verdict
+}

@@ -1,0 +1,236 @@
+//! The maps, the routes and the clock in ordinary memory.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::std;
+use crate::{
+    abi::{
+        ABI_VERSION, Address, Config, Counter, Endpoint, Flow, FlowKey, Network, PortKey,
+        PortRange, PortTarget, Prefix, Uplink,
+    },
+    conntrack::State,
+    pipeline::Scratch,
+    tables::{Env, Journey, Tables},
+    verdict::{Hook, Verdict},
+};
+
+/// A route of the host's; the longest prefix counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub to: Prefix,
+    /// `None`: a local, broadcast or unreachable destination.
+    pub by: Option<Hop>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    pub ifindex: u32,
+    /// `None`: on-link.
+    pub gateway: Option<Address>,
+    /// Source of what the host itself sends that way.
+    pub source: Address,
+    pub mtu: u32,
+}
+
+/// Everything that the pipeline asks for besides the packet.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// `None`: the agent has not written it.
+    pub config: Option<Config>,
+    pub flows: HashMap<FlowKey, Flow>,
+    /// Entries that `flows` has room for.
+    pub flows_capacity: usize,
+    /// Never evicts by itself: tests do.
+    pub embryonic: HashMap<FlowKey, Flow>,
+    pub endpoints: HashMap<Address, Endpoint>,
+    pub networks: HashMap<u32, Network>,
+    pub subnets: std::vec::Vec<(Prefix, u32)>,
+    pub ports: HashMap<PortKey, PortTarget>,
+    pub host_addresses: HashSet<Address>,
+    pub uplinks: HashMap<u32, Uplink>,
+    pub reserved_ports: HashSet<u16>,
+    pub routes: std::vec::Vec<Route>,
+    /// Seconds.
+    pub now: u32,
+    pub random: u32,
+    /// By hook and outcome.
+    pub stats: BTreeMap<(u32, u32), Counter>,
+    pub(super) scratch: Scratch,
+}
+
+impl Default for World {
+    /// Nothing in it but a configuration: SNAT may take ports 1024–32767 and
+    /// 61000–65535.
+    fn default() -> Self {
+        let config = Config {
+            abi: ABI_VERSION,
+            snat_low: PortRange { first: 1024, last: 32_767 },
+            snat_high: PortRange { first: 61_000, last: 65_535 },
+            route_generation: 1,
+            seed: 0x5eed,
+            features: Config::FIB_SRC,
+            pad: 0,
+        };
+        Self {
+            config: Some(config),
+            flows: HashMap::new(),
+            flows_capacity: usize::MAX,
+            embryonic: HashMap::new(),
+            endpoints: HashMap::new(),
+            networks: HashMap::new(),
+            subnets: std::vec![],
+            ports: HashMap::new(),
+            host_addresses: HashSet::new(),
+            uplinks: HashMap::new(),
+            reserved_ports: HashSet::new(),
+            routes: std::vec![],
+            now: 1_000,
+            random: 4,
+            stats: BTreeMap::new(),
+            scratch: Scratch::default(),
+        }
+    }
+}
+
+impl World {
+    /// The configuration, which must be there.
+    pub fn config_mut(&mut self) -> &mut Config {
+        self.config.as_mut().expect("a configuration")
+    }
+
+    /// Says that the host's routes have changed.
+    pub fn raise_generation(&mut self) {
+        let config = self.config_mut();
+        config.route_generation = config.route_generation.wrapping_add(1);
+    }
+
+    pub fn counter(&self, hook: Hook, outcome: u32) -> Counter {
+        self.stats.get(&(hook as u32, outcome)).copied().unwrap_or_default()
+    }
+
+    pub(super) fn count(&mut self, hook: Hook, verdict: Verdict, bytes: u64) {
+        let counter = self.stats.entry((hook as u32, verdict.outcome())).or_default();
+        counter.packets += 1;
+        counter.bytes += bytes;
+    }
+}
+
+impl Prefix {
+    /// An IPv4 prefix of `len` bits.
+    pub const fn v4(octets: [u8; 4], len: u32) -> Self {
+        Self { bits: 96 + len, addr: Address::v4(octets) }
+    }
+
+    fn holds(&self, address: &Address) -> bool {
+        let (own, other) = (self.addr.octets(), address.octets());
+        (0..self.bits as usize)
+            .all(|bit| (own[bit / 8] ^ other[bit / 8]) & (0x80 >> (bit % 8)) == 0)
+    }
+}
+
+impl Tables for World {
+    fn config(&self) -> Option<Config> {
+        self.config
+    }
+
+    fn route_generation(&self) -> u16 {
+        self.config.map_or(0, |config| config.route_generation)
+    }
+
+    fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.flows.get_mut(key)
+    }
+
+    fn embryo(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.embryonic.get_mut(key)
+    }
+
+    fn any_flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.flows.get_mut(key).or_else(|| self.embryonic.get_mut(key))
+    }
+
+    fn claim_embryo(&mut self, key: &FlowKey, flow: &Flow) -> bool {
+        if self.embryonic.contains_key(key) {
+            return false;
+        }
+        self.embryonic.insert(*key, *flow);
+        true
+    }
+
+    fn put_embryo(&mut self, key: &FlowKey, flow: &Flow) {
+        self.embryonic.insert(*key, *flow);
+    }
+
+    fn promote(&mut self, key: &FlowKey, state: State) -> bool {
+        let full = self.flows.len() >= self.flows_capacity;
+        let Some(flow) = self.embryonic.get_mut(key) else {
+            return false;
+        };
+        flow.state = state as u8;
+        if full && !self.flows.contains_key(key) {
+            return false;
+        }
+        self.flows.insert(*key, *flow);
+        true
+    }
+
+    fn remove_flow(&mut self, key: &FlowKey) {
+        self.flows.remove(key);
+    }
+
+    fn remove_embryo(&mut self, key: &FlowKey) {
+        self.embryonic.remove(key);
+    }
+
+    fn endpoint(&mut self, address: &Address) -> Option<&mut Endpoint> {
+        self.endpoints.get_mut(address)
+    }
+
+    fn network(&self, index: u32) -> Option<Network> {
+        self.networks.get(&index).copied()
+    }
+
+    fn subnet(&self, address: &Address) -> Option<u32> {
+        let holding = self.subnets.iter().filter(|(prefix, _)| prefix.holds(address));
+        holding.max_by_key(|(prefix, _)| prefix.bits).map(|(_, index)| *index)
+    }
+
+    fn is_host_address(&self, address: &Address) -> bool {
+        self.host_addresses.contains(address)
+    }
+
+    fn port(&self, key: &PortKey) -> Option<PortTarget> {
+        self.ports.get(key).copied()
+    }
+
+    fn uplink(&self, ifindex: u32) -> Option<Uplink> {
+        self.uplinks.get(&ifindex).copied()
+    }
+
+    fn is_reserved_port(&self, port: u16) -> bool {
+        self.reserved_ports.contains(&port)
+    }
+}
+
+impl Env for World {
+    fn now(&self) -> u32 {
+        self.now
+    }
+
+    fn random(&self) -> u32 {
+        self.random
+    }
+
+    fn route(&self, journey: &mut Journey) {
+        let matching = self.routes.iter().filter(|route| route.to.holds(&journey.dst));
+        let hop = matching.max_by_key(|route| route.to.bits).and_then(|route| route.by);
+        journey.ifindex = 0;
+        let Some(hop) = hop else { return };
+        journey.ifindex = hop.ifindex;
+        journey.mtu = hop.mtu;
+        journey.next_hop = hop.gateway.unwrap_or(journey.dst);
+        let tells_source = self.config.is_some_and(|c| c.features & Config::FIB_SRC != 0);
+        journey.source =
+            if tells_source && hop.source != journey.src { hop.source } else { Address::ANY };
+    }
+}
