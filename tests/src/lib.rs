@@ -3,7 +3,8 @@
 //! and traffic inside any [`NetNs`], and [`Snapshot`]s to compare.
 //!
 //! Knows netd by its interfaces alone: the command line, the JSON, the files
-//! under `--root`, and the names of maps. A fixture that can't be set up
+//! under `--root`, and the names of maps. Only [`Kernel`] knows the datapath: it
+//! runs single packets through its programs. A fixture that can't be set up
 //! panics: the test then fails and says why.
 #![allow(clippy::missing_panics_doc, reason = "fixtures report to the test by panicking")]
 
@@ -17,8 +18,10 @@ pub mod container;
 pub mod dir;
 pub mod flood;
 pub mod json;
+pub mod kernel;
 pub mod netns;
 pub mod program;
+pub mod random;
 pub mod raw;
 pub mod snapshot;
 pub mod topology;
@@ -27,8 +30,10 @@ pub mod traffic;
 pub use agent::Agent;
 pub use container::Container;
 pub use dir::TestDir;
+pub use kernel::Kernel;
 pub use netns::NetNs;
 pub use program::{Output, Process, Program, netd};
+pub use random::Random;
 pub use raw::RawSocket;
 pub use snapshot::Snapshot;
 pub use topology::{Offload, Topology};

@@ -6,10 +6,10 @@ use std::{vec, vec::Vec};
 use super::std;
 use crate::{
     abi::{
-        Mac,
+        Be16, Mac,
         wire::{
-            ETHERNET_LEN, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, IPV4_LEN, PROTO_ICMP, PROTO_TCP,
-            PROTO_UDP,
+            self, ETHERNET_LEN, Ethernet, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, IPV4_LEN, Ipv4,
+            PROTO_ICMP, PROTO_TCP, PROTO_UDP, Ports, TCP_ACK,
         },
     },
     csum,
@@ -129,6 +129,65 @@ impl Datagram {
         frame[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&check.to_ne_bytes());
         frame.extend(l4);
         frame
+    }
+
+    /// Of a whole, unfragmented frame; its headers' other fields are lost.
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let ethernet: Ethernet = wire::read(frame, 0)?;
+        let ip: Ipv4 = wire::read(frame, ETHERNET_LEN)?;
+        let l4 = ETHERNET_LEN + usize::from(ip.version_ihl & 0xf) * 4;
+        let ports: Ports = wire::read(frame, l4).unwrap_or_default();
+        let (sport, dport) = (ports.src.to_host(), ports.dst.to_host());
+        let word = |at| wire::read::<Be16>(frame, l4 + at).map(Be16::to_host);
+        let (layer4, header_len) = match ip.proto {
+            PROTO_TCP => (Layer4::Tcp { sport, dport, flags: *frame.get(l4 + 13)? }, 20),
+            PROTO_UDP if word(6)? == 0 => (Layer4::BareUdp { sport, dport }, 8),
+            PROTO_UDP => (Layer4::Udp { sport, dport }, 8),
+            PROTO_ICMP if *frame.get(l4)? == ICMP_ECHO_REQUEST => {
+                (Layer4::EchoRequest { id: word(4)? }, 8)
+            }
+            PROTO_ICMP if *frame.get(l4)? == ICMP_ECHO_REPLY => {
+                (Layer4::EchoReply { id: word(4)? }, 8)
+            }
+            proto => (Layer4::Raw { proto }, 0),
+        };
+        Some(Self {
+            src_mac: ethernet.src,
+            dst_mac: ethernet.dst,
+            src: ip.src.to_ne_bytes().into(),
+            dst: ip.dst.to_ne_bytes().into(),
+            ttl: ip.ttl,
+            id: ip.id.to_host(),
+            fragment: ip.fragment.to_host(),
+            options: frame.get(ETHERNET_LEN + IPV4_LEN..l4)?.to_vec(),
+            layer4,
+            payload: frame.get(l4 + header_len..)?.to_vec(),
+        })
+    }
+
+    /// What the receiver would send back: links, addresses and ports swapped.
+    #[must_use]
+    pub fn answer(&self) -> Self {
+        let layer4 = match self.layer4 {
+            Layer4::Tcp { sport, dport, flags } => {
+                // A SYN is answered with SYN and ACK.
+                Layer4::Tcp { sport: dport, dport: sport, flags: flags | TCP_ACK }
+            }
+            Layer4::Udp { sport, dport } => Layer4::Udp { sport: dport, dport: sport },
+            Layer4::BareUdp { sport, dport } => Layer4::BareUdp { sport: dport, dport: sport },
+            Layer4::EchoRequest { id } => Layer4::EchoReply { id },
+            Layer4::EchoReply { id } => Layer4::EchoRequest { id },
+            raw @ Layer4::Raw { .. } => raw,
+        };
+        Self {
+            src_mac: self.dst_mac,
+            dst_mac: self.src_mac,
+            src: self.dst,
+            dst: self.src,
+            ttl: 64,
+            layer4,
+            ..self.clone()
+        }
     }
 
     fn pseudo_header(&self, l4_len: usize) -> u32 {

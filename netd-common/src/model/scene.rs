@@ -152,9 +152,9 @@ pub const fn gateway(network: u32) -> Ipv4Addr {
 /// `ip` in an empty namespace, after which its routes are those of [`world`].
 /// Every link of a container is to be made too.
 pub const COMMANDS: [&str; 19] = [
-    "link add up0 index 110 type dummy",
-    "link add up1 index 111 type dummy",
-    "link add off0 index 112 type dummy",
+    "link add up0 index 110 type veth",
+    "link add up1 index 111 type veth",
+    "link add off0 index 112 type veth",
     "link add br1 index 120 type bridge",
     "link add br2 index 140 type bridge",
     "link add br3 index 160 type bridge",

@@ -80,6 +80,13 @@ impl Links {
         self.mode
     }
 
+    pub(super) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
+        self.ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Error::Missing(name))
+    }
+
     /// Attaches, or takes over what an earlier agent attached.
     pub(super) fn attach(
         &mut self,
@@ -90,11 +97,7 @@ impl Links {
         let ifindex = if_nametoindex(link).map_err(|_| Error::NoLink(link.to_owned()))?;
         let pin = self.pins.join(pin_name(ifindex, program));
         let mode = self.mode;
-        let classifier: &mut SchedClassifier = self
-            .ebpf
-            .program_mut(program)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing(program))?;
+        let classifier = self.program(program)?;
         match mode {
             AttachMode::Tcx => tcx(classifier, link, direction, &pin),
             AttachMode::Clsact => clsact(classifier, link, direction, program),

@@ -11,6 +11,7 @@ mod tables;
 use std::{path::PathBuf, sync::Arc};
 
 pub use attach::{AttachMode, Direction};
+use aya::programs::SchedClassifier;
 pub use flows::{FlowEntry, SweepReport};
 pub use load::Options;
 pub use tables::{HostFacts, UplinkFacts};
@@ -75,6 +76,11 @@ impl Datapath {
     /// Removes the pins of links other than `wanted`: what an earlier run left.
     pub fn retain_links(&mut self, wanted: &[String]) -> Result<(), Error> {
         self.links.retain(wanted)
+    }
+
+    /// A loaded program, by its name in [`netd_common::abi::names`].
+    pub fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
+        self.links.program(name)
     }
 
     /// How programs are attached.

@@ -1,0 +1,277 @@
+//! Packets by chance, of which enough make sense for flows to live and die.
+
+use std::net::Ipv4Addr;
+
+use netd_common::{
+    abi::{
+        Mac,
+        wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+    },
+    model::{
+        Arp, Datagram, Frame, Layer4,
+        scene::{
+            self, ALIAS, CLIENT, CONTAINERS, FAR, HOST, HOST1, OFF, OUTSIDE, ROUTER_MAC,
+            UNREACHABLE, UP0, UP1, UPLINK_MAC, WEB, gateway, incoming,
+        },
+    },
+    verdict::{Hook, Verdict},
+};
+use netd_tests::Random;
+
+/// A packet on its way through a hook.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) hook: Hook,
+    pub(crate) frame: Frame,
+}
+
+/// One side of a conversation: what it may say next.
+#[derive(Clone, Debug)]
+struct Line {
+    hook: Hook,
+    ifindex: u32,
+    datagram: Datagram,
+}
+
+pub(crate) struct Generator {
+    random: Random,
+    lines: Vec<Line>,
+}
+
+const TCP_FLAGS: [u8; 10] = [
+    TCP_SYN,
+    TCP_SYN,
+    TCP_SYN | TCP_ACK,
+    TCP_ACK,
+    TCP_ACK,
+    TCP_ACK,
+    TCP_FIN | TCP_ACK,
+    TCP_FIN | TCP_ACK,
+    TCP_RST,
+    TCP_RST | TCP_ACK,
+];
+/// Few, so that flows meet.
+const CLIENT_PORTS: [u16; 6] = [40_000, 40_001, 40_002, 1024, 80, 0];
+const SERVER_PORTS: [u16; 8] = [80, 443, 8080, 5353, 9090, 7070, 6060, 53];
+const MACS: [Mac; 4] =
+    [UPLINK_MAC, CLIENT.mac, Mac::from_octets([0xff; 6]), Mac::from_octets([1, 0, 0x5e, 0, 0, 1])];
+
+impl Generator {
+    pub(crate) fn new(random: Random) -> Self {
+        Self { random, lines: Vec::new() }
+    }
+
+    pub(crate) fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
+    pub(crate) fn step(&mut self) -> Step {
+        let known = !self.lines.is_empty() && !self.random.once_in(3);
+        let line = if known { self.next_line() } else { self.new_line() };
+        let Line { hook, mut ifindex, mut datagram } = line;
+        if self.random.once_in(12) {
+            self.disturb(&mut datagram);
+        }
+        if self.random.once_in(40) {
+            ifindex = self.random.pick(&CONTAINERS).ifindex;
+        }
+        let mut frame = Frame::new(ifindex, datagram.frame());
+        if self.random.once_in(30) {
+            frame.bytes = self.arp();
+        }
+        if self.random.once_in(15) {
+            self.spoil(&mut frame);
+        }
+        Step { hook, frame }
+    }
+
+    /// Takes note of what became of a step, for others to answer it.
+    pub(crate) fn saw(&mut self, step: &Step, out: &Frame, verdict: Verdict) {
+        let Some(sent) = Datagram::parse(&step.frame.bytes) else { return };
+        let Some(received) = Datagram::parse(&out.bytes) else { return };
+        let mut answer = received.answer();
+        let (hook, ifindex) = if verdict.is_deliver() {
+            (Hook::FromContainer, verdict.ifindex())
+        } else if verdict.is_forward() {
+            (answer.src_mac, answer.dst_mac) = (ROUTER_MAC, UPLINK_MAC);
+            (Hook::FromUplink, verdict.ifindex())
+        } else if verdict == Verdict::TRANSLATED {
+            (answer.src_mac, answer.dst_mac) = (ROUTER_MAC, UPLINK_MAC);
+            (Hook::FromUplink, step.frame.ifindex)
+        } else {
+            return;
+        };
+        if self.lines.len() > 60 {
+            let oldest = self.random.below(self.lines.len());
+            self.lines.swap_remove(oldest);
+        }
+        self.lines.push(Line { hook, ifindex, datagram: answer });
+        if self.random.once_in(2) {
+            let Step { hook, frame } = step;
+            self.lines.push(Line { hook: *hook, ifindex: frame.ifindex, datagram: sent });
+        }
+    }
+
+    fn next_line(&mut self) -> Line {
+        let at = self.random.below(self.lines.len());
+        let mut line = self.lines[at].clone();
+        if let Layer4::Tcp { flags, .. } = &mut line.datagram.layer4
+            && self.random.once_in(2)
+        {
+            *flags = self.random.pick(&TCP_FLAGS);
+        }
+        line
+    }
+
+    fn new_line(&mut self) -> Line {
+        let layer4 = self.layer4();
+        let container = self.random.pick(&CONTAINERS);
+        match self.random.below(12) {
+            0..=4 => {
+                let dst = self.destination();
+                let datagram = container.sends(dst, layer4);
+                Line { hook: Hook::FromContainer, ifindex: container.ifindex, datagram }
+            }
+            5 => {
+                let other = self.random.pick(&CONTAINERS);
+                let datagram = container.tells(&other, layer4);
+                Line { hook: Hook::FromContainer, ifindex: container.ifindex, datagram }
+            }
+            6..=8 => {
+                let (src, dst) = (self.source(), self.destination());
+                let ifindex = self.random.pick(&[UP0, UP1]);
+                Line { hook: Hook::FromUplink, ifindex, datagram: incoming(src, dst, layer4) }
+            }
+            9 => {
+                let mut datagram = incoming(self.source(), container.address, layer4);
+                (datagram.src_mac, datagram.dst_mac) = (container.gateway_mac, container.mac);
+                Line { hook: Hook::ToContainer, ifindex: container.ifindex, datagram }
+            }
+            _ => {
+                let src = self.source();
+                let mut datagram = incoming(src, self.destination(), layer4);
+                (datagram.src_mac, datagram.dst_mac) = (UPLINK_MAC, ROUTER_MAC);
+                let ifindex = self.random.pick(&[UP0, UP1]);
+                Line { hook: Hook::ToUplink, ifindex, datagram }
+            }
+        }
+    }
+
+    fn layer4(&mut self) -> Layer4 {
+        let sport = self.random.pick(&CLIENT_PORTS);
+        let dport = self.random.pick(&SERVER_PORTS);
+        match self.random.below(10) {
+            0..=4 => Layer4::Tcp { sport, dport, flags: self.random.pick(&TCP_FLAGS) },
+            5 | 6 => Layer4::Udp { sport, dport },
+            7 => Layer4::BareUdp { sport, dport },
+            8 => match self.random.below(3) {
+                0 => Layer4::EchoReply { id: self.random.pick(&[0, 7, 0x100]) },
+                _ => Layer4::EchoRequest { id: self.random.pick(&[0, 7, 0x100]) },
+            },
+            _ => Layer4::Raw { proto: self.random.pick(&[1, 2, 6, 17, 41, 47, 50, 132, 255]) },
+        }
+    }
+
+    fn destination(&mut self) -> Ipv4Addr {
+        let fixed = [
+            OUTSIDE,
+            OUTSIDE,
+            FAR,
+            HOST,
+            HOST,
+            ALIAS,
+            HOST1,
+            UNREACHABLE,
+            OFF,
+            gateway(scene::ONE),
+            Ipv4Addr::LOCALHOST,
+            Ipv4Addr::BROADCAST,
+            Ipv4Addr::UNSPECIFIED,
+            Ipv4Addr::new(224, 0, 0, 251),
+            Ipv4Addr::new(172, 18, 255, 255),
+            Ipv4Addr::new(172, 18, 7, 7),
+            Ipv4Addr::new(192, 0, 2, 255),
+            Ipv4Addr::new(192, 0, 2, 200),
+        ];
+        match self.random.below(10) {
+            0 => self.random.pick(&CONTAINERS).address,
+            1 => Ipv4Addr::from_bits(u32::from(self.random.word()) << 16 | 0x0505),
+            _ => self.random.pick(&fixed),
+        }
+    }
+
+    fn source(&mut self) -> Ipv4Addr {
+        let fixed = [OUTSIDE, OUTSIDE, FAR, FAR, HOST, gateway(scene::ONE), Ipv4Addr::LOCALHOST];
+        match self.random.below(4) {
+            0 => self.random.pick(&CONTAINERS).address,
+            _ => self.random.pick(&fixed),
+        }
+    }
+
+    /// One field of a good packet is another than it was.
+    fn disturb(&mut self, datagram: &mut Datagram) {
+        match self.random.below(10) {
+            0 | 1 => datagram.ttl = self.random.pick(&[0, 1, 2, 255]),
+            2 => datagram.src_mac = self.random.pick(&MACS),
+            3 => datagram.dst_mac = self.random.pick(&MACS),
+            4 => datagram.src = self.source(),
+            5 => {
+                let len = 4 * self.random.below(11);
+                datagram.options = vec![1; len];
+            }
+            6 => datagram.fragment = self.random.pick(&[0x2000, 0x4000, 0x00b9, 0x20b9, 0x8000]),
+            7 => {
+                let len = self.random.below(1600);
+                datagram.payload = self.random.bytes(len);
+            }
+            8 => datagram.id = self.random.word(),
+            _ => datagram.dst = WEB.address,
+        }
+    }
+
+    fn arp(&mut self) -> Vec<u8> {
+        let (own, other) = (self.random.pick(&CONTAINERS), self.random.pick(&CONTAINERS));
+        let mut message = Arp {
+            src_mac: own.mac,
+            sender_mac: own.mac,
+            sender: own.address,
+            target: gateway(own.network),
+        };
+        match self.random.below(6) {
+            0 => message.src_mac = other.mac,
+            1 => message.sender_mac = other.mac,
+            2 => message.sender = other.address,
+            _ => {}
+        }
+        message.frame()
+    }
+
+    /// What a frame may look like that nobody meant to send.
+    fn spoil(&mut self, frame: &mut Frame) {
+        let len = frame.bytes.len();
+        match self.random.below(7) {
+            0 => frame.bytes.truncate(14 + self.random.below(len - 13)),
+            1 => {
+                let len = 14 + self.random.below(120);
+                frame.bytes = self.random.bytes(len);
+            }
+            2 => {
+                let garbage = self.random.bytes(len - 14);
+                frame.bytes[14..].copy_from_slice(&garbage);
+            }
+            3 => {
+                let ethertype =
+                    self.random.pick(&[[0x86, 0xdd], [0x81, 0], [0x88, 0x47], [8, 6], [8, 0]]);
+                frame.bytes[12..14].copy_from_slice(&ethertype);
+            }
+            4 => frame.gso_size = self.random.pick(&[100, 1240, 1448, 9000]),
+            5 => frame.bytes.extend(vec![0; 20]),
+            _ => {
+                for _ in 0..3 {
+                    let at = self.random.below(len);
+                    frame.bytes[at] = self.random.byte();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The host model and the loaded programs agree.
+
+mod generate;
+
+use std::collections::BTreeMap;
+
+use generate::{Generator, Step};
+use netd_common::{
+    abi::{Flow, FlowKey, PortRange},
+    model::{self, World, scene},
+    verdict::{Hook, Verdict},
+};
+use netd_tests::{
+    Kernel, Random,
+    kernel::{REDIRECT, Ran, SHOT, UNSPEC},
+};
+
+const SEQUENCES: u64 = 120;
+const PACKETS: usize = 250;
+
+/// Set it to repeat a run.
+const SEED: &str = "NETD_TEST_SEED";
+
+#[test]
+fn the_model_and_the_kernel_agree_on_random_conversations() {
+    let seed = match std::env::var(SEED) {
+        Ok(seed) => seed.parse().expect("a number"),
+        Err(_) => 0x006e_6574_6400,
+    };
+    let ns = Kernel::namespace();
+    ns.run(|| {
+        let mut kernel = Kernel::load(65_536);
+        let mut stats = BTreeMap::new();
+        for sequence in seed..seed + SEQUENCES {
+            eprintln!("{SEED}={sequence}");
+            let mut world = scene::world();
+            world.stats = stats;
+            converse(sequence, &mut kernel, &mut world);
+            stats = world.stats;
+        }
+        assert_eq!(kernel.stats(), stats);
+        report(&stats);
+        for hook in Hook::ALL {
+            assert!(stats.keys().any(|(h, _)| *h == hook as u32), "{} saw no packet", hook.name());
+        }
+    });
+}
+
+/// One sequence of packets, each sent through both.
+fn converse(seed: u64, kernel: &mut Kernel, world: &mut World) {
+    let mut generator = Generator::new(Random::new(seed));
+    let config = world.config_mut();
+    config.seed = u32::from(generator.random().word());
+    if generator.random().once_in(4) {
+        // So few ports that they run out at once.
+        config.snat_low = PortRange { first: 2000, last: 2000 };
+        config.snat_high = PortRange { first: 1, last: 0 };
+    }
+    kernel.mirror(world);
+    for n in 0..PACKETS {
+        let step = std::iter::repeat_with(|| generator.step())
+            .find(|step| Kernel::takes(&step.frame))
+            .expect("most packets can be run");
+        let mut frame = step.frame.clone();
+        let verdict = model::run(step.hook, &mut frame, world);
+        let ran = kernel.run(step.hook, &step.frame);
+        agree(&format!("packet {n}"), &step, verdict, &frame.bytes, &ran, kernel, world);
+        generator.saw(&step, &frame, verdict);
+        change_the_world(&mut generator, kernel, world);
+    }
+    let (flows, embryonic) = (kernel.flows(), kernel.embryonic());
+    assert_eq!(timeless(flows), timeless(world.flows.clone()));
+    assert_eq!(timeless(embryonic), timeless(world.embryonic.clone()));
+}
+
+#[track_caller]
+fn agree(
+    which: &str,
+    step: &Step,
+    verdict: Verdict,
+    bytes: &[u8],
+    ran: &Ran,
+    kernel: &Kernel,
+    world: &World,
+) {
+    let action = if verdict.is_drop() {
+        SHOT
+    } else if verdict.is_deliver() || verdict.is_forward() {
+        REDIRECT
+    } else {
+        UNSPEC
+    };
+    let outcome = verdict.outcome();
+    let counters = (kernel.counter(step.hook, outcome), world.counter(step.hook, outcome));
+    if ran.action == action && ran.bytes == bytes && counters.0 == counters.1 {
+        return;
+    }
+    panic!(
+        "{which}: the model says {verdict:?}, the kernel does {}\n{step:02x?}\nmodel  {bytes:02x?}\n\
+         kernel {:02x?}\nmodel  {:?}\nkernel {:?}",
+        ran.action,
+        ran.bytes,
+        world.stats,
+        kernel.stats(),
+    );
+}
+
+/// Now and then the routes change, or the LRU lets go of an entry.
+fn change_the_world(generator: &mut Generator, kernel: &mut Kernel, world: &mut World) {
+    let random = generator.random();
+    if random.once_in(60) {
+        world.raise_generation();
+        kernel.set_config(*world.config_mut());
+    }
+    if random.once_in(60) {
+        let mut keys: Vec<_> = world.embryonic.keys().copied().collect();
+        if keys.is_empty() {
+            return;
+        }
+        keys.sort();
+        let key = random.pick(&keys);
+        world.embryonic.remove(&key);
+        kernel.evict(&key);
+    }
+}
+
+/// By key, without the clock.
+fn timeless(table: impl IntoIterator<Item = (FlowKey, Flow)>) -> BTreeMap<FlowKey, Flow> {
+    table.into_iter().map(|(key, flow)| (key, Flow { last_seen: 0, ..flow })).collect()
+}
+
+fn report(stats: &BTreeMap<(u32, u32), netd_common::abi::Counter>) {
+    for hook in Hook::ALL {
+        let of_hook = stats.iter().filter(|((h, _), _)| *h == hook as u32);
+        for ((_, outcome), counter) in of_hook {
+            let name = netd_common::verdict::outcome_name(*outcome).map_or("?", |(name, _)| name);
+            eprintln!("{:>15} {name:<22} {}", hook.name(), counter.packets);
+        }
+    }
+}
