@@ -1,24 +1,30 @@
-//! The kernel takes the programs.
+//! The kernel takes the programs, and lets go of them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use netd::datapath::{Datapath, Options};
+use netd_common::verdict::Hook;
+
+/// What the verifier looks at before it gives a program up.
+const VERIFIER_LIMIT: u32 = 1_000_000;
 
 #[test]
-fn the_verifier_accepts_every_program() {
-    let dir = std::path::PathBuf::from(format!("/sys/fs/bpf/netd-load-{}", std::process::id()));
-    let options = netd::datapath::Options { flow_table_size: 1024, attach: None };
-    let datapath = match netd::datapath::Datapath::load(&dir, &options) {
-        Ok(d) => d,
-        Err(e) => {
-            let mut m = format!("{e}");
-            let mut s: &dyn std::error::Error = &e;
-            while let Some(n) = s.source() {
-                m += &format!(": {n}");
-                s = n;
-            }
-            let n = m.len().saturating_sub(6000);
-            eprintln!("{}", &m[n..]);
-            let _ = std::fs::remove_dir_all(&dir);
-            panic!()
-        }
-    };
-    datapath.destroy().unwrap();
-    assert!(!dir.exists());
+fn the_verifier_accepts_every_program_and_destroy_leaves_nothing() -> Result<()> {
+    netd_tests::require_root();
+    let pins = PathBuf::from(format!("/sys/fs/bpf/netd-load-{}", std::process::id()));
+    let options = Options { flow_table_size: 1024, attach: None };
+    let mut datapath = Datapath::load(&pins, &options)
+        .inspect_err(|_| drop(std::fs::remove_dir_all(&pins)))
+        .context("failed to load the datapath")?;
+    let slow = Hook::ALL.iter().filter_map(|hook| hook.slow_name());
+    for name in Hook::ALL.iter().map(|hook| hook.name()).chain(slow) {
+        let info = datapath.program(name)?.info()?;
+        let verified = info.verified_instruction_count().context("the kernel is too old")?;
+        eprintln!("{name:<20} {verified:>7} instructions verified");
+        ensure!(verified < VERIFIER_LIMIT / 4, "`{name}` is near the verifier's limit");
+    }
+    datapath.destroy()?;
+    ensure!(!pins.exists(), "{} is still there", pins.display());
+    Ok(())
 }
