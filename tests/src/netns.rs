@@ -14,7 +14,7 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
 };
 
-use crate::{Program, TestDir};
+use crate::{DEADLINE, Program, TestDir, eventually};
 
 /// A network namespace; clones share it. One that the fixture made goes with
 /// its [`TestDir`].
@@ -143,6 +143,16 @@ impl NetNs {
     /// Whether a program could take the port now.
     pub fn can_bind_tcp(&self, at: SocketAddr) -> std::io::Result<()> {
         self.run(|| std::net::TcpListener::bind(at)).map(drop)
+    }
+
+    /// Waits until a program listens. Not by binding: that could take the port
+    /// from under it.
+    #[track_caller]
+    pub fn wait_for_listener(&self, port: u16) {
+        let listeners = format!("ss -Hltn sport = :{port}");
+        eventually(DEADLINE, &format!("port {port} has a listener"), || {
+            (!self.exec(&listeners).trim().is_empty()).then_some(())
+        });
     }
 
     pub fn can_bind_udp(&self, at: SocketAddr) -> std::io::Result<()> {

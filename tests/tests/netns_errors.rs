@@ -175,8 +175,7 @@ fn a_port_of_another_process_is_refused_with_its_owner() {
     let agent = net.agent();
     let log = net.dir().path().join("httpd.log");
     let other = net.host.command("busybox").args(["httpd", "-f", "-p", "8080"]).start(&log);
-    let port = "0.0.0.0:8080".parse().unwrap();
-    eventually(DEADLINE, "httpd listens", || net.host.can_bind_tcp(port).err());
+    net.host.wait_for_listener(8080);
 
     let refused = refuses(
         &agent,

@@ -120,14 +120,13 @@ fn iperf3_moves_data(offload: Offload) {
     let (web, client) = web_and_client(&agent);
     net.set_offload(offload, &[&web, &client]);
     let log = net.dir().path().join("iperf3.log");
-    let serve = |ns: &netd_tests::NetNs, port: &str| {
-        let server = ns.command("iperf3").args(["-s", "-p", port]).start(&log);
-        let at = format!("0.0.0.0:{port}").parse().expect("an address");
-        eventually(DEADLINE, "iperf3 listens", || ns.can_bind_tcp(at).err());
+    let serve = |ns: &netd_tests::NetNs, port: u16| {
+        let server = ns.command("iperf3").args(["-s", "-p", &port.to_string()]).start(&log);
+        ns.wait_for_listener(port);
         server
     };
-    let _outside = serve(&net.outside, "5201");
-    let _inside = serve(&web.ns, "80");
+    let _outside = serve(&net.outside, 5201);
+    let _inside = serve(&web.ns, 80);
 
     let bits = |ns: &netd_tests::NetNs, line: &str| {
         let result: Value = serde_json::from_str(&ns.exec(line)).expect("iperf3 prints JSON");

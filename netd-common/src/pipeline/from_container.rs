@@ -27,20 +27,34 @@ pub fn from_container<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Ver
     let Ok(headers) = Headers::parse(packet, &ethernet, Zone::Container) else {
         return Verdict::UNDECIDED;
     };
-    // To the gateway: most likely a flow. To a neighbour: most likely none.
-    if ethernet.dst.is_gateway() {
-        if headers.kind != Kind::Flow {
+    // To the gateway: most likely a flow, which knows its sender. To a
+    // neighbour: most likely none.
+    let routed = ethernet.dst.is_gateway();
+    let (mut network, mut published) = (0, false);
+    if !routed {
+        let now = world.now();
+        match sender(packet, world, &headers, now) {
+            Ok(endpoint) => {
+                network = endpoint.network;
+                published = endpoint.flags & Endpoint::PUBLISHED != 0;
+            }
+            Err(reason) => return reason.into(),
+        }
+    }
+    // A published port's container may be answering a neighbour that came by
+    // the host's address.
+    if headers.kind == Kind::Flow && (routed || published) {
+        let verdict = flow::established(packet, world, &headers);
+        if verdict.is_decided() {
+            return verdict;
+        }
+        if !routed && world.any_flow(&headers.key).is_some() {
             return Verdict::UNDECIDED;
         }
-        return flow::established(packet, world, &headers);
     }
-    let now = world.now();
-    let network = match sender(packet, world, &headers, now) {
-        // It may be a reply to a neighbour that came by the host's address.
-        Ok(endpoint) if endpoint.flags & Endpoint::PUBLISHED != 0 => return Verdict::UNDECIDED,
-        Ok(endpoint) => endpoint.network,
-        Err(reason) => return reason.into(),
-    };
+    if routed {
+        return Verdict::UNDECIDED;
+    }
     neighbour(packet, world, &headers, network)
 }
 
