@@ -5,11 +5,18 @@ use std::process::ExitCode;
 use super::{Context, error::Outcome, output};
 
 /// Show what each program did with its packets: verdicts, and drops by reason
+///
+/// Outcomes that never came are left out; --json has them all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   netd stats
+  netd stats --all
   netd stats --json | jq '[.[] | select(.Drop)]'")]
 pub(super) struct Args {
+    /// Show the outcomes that never came, too
+    #[arg(short, long)]
+    all: bool,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -22,7 +29,7 @@ impl Args {
             output::json(&stats)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let rows = stats.into_iter().map(|stat| {
+        let rows = stats.into_iter().filter(|stat| self.all || stat.packets > 0).map(|stat| {
             let outcome = if stat.drop { format!("drop: {}", stat.outcome) } else { stat.outcome };
             [stat.program, outcome, stat.packets.to_string(), stat.bytes.to_string()]
         });
