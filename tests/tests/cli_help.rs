@@ -67,4 +67,6 @@ fn root_goes_before_or_after_the_command() {
     }
     let by_env = netd(["ps"]).env("NETD_ROOT", "/nonexistent").output();
     assert!(by_env.error().contains("/nonexistent/run/netd.sock"), "{by_env}");
+    let by_none = netd(["--root", "/nonexistent", "ps"]).env("NETD_ROOT", "").output();
+    assert!(by_none.error().contains("/nonexistent/run/netd.sock"), "{by_none}");
 }

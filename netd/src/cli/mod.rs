@@ -22,9 +22,9 @@ mod stats;
 mod stop;
 mod style;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, ffi::OsStr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 
 use self::error::{Failure, Outcome};
 use crate::{api::Client, paths::Paths};
@@ -55,7 +55,7 @@ pub struct Cli {
         global = true,
         help_heading = "Global options",
         value_name = "DIR",
-        env = "NETD_ROOT",
+        env = ROOT_VARIABLE,
         hide_env_values = true
     )]
     root: Option<PathBuf>,
@@ -63,6 +63,8 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const ROOT_VARIABLE: &str = "NETD_ROOT";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -98,12 +100,11 @@ struct Context {
 /// Runs the command line of this process. `run_agent` is what `netd agent`
 /// does once its arguments are read.
 pub fn main(run_agent: fn(agent::Options) -> anyhow::Result<()>) -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse(env::var_os(ROOT_VARIABLE).as_deref(), env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return error::usage(&error),
     };
-    // An empty NETD_ROOT is what a script's unset variable comes to.
-    let root = cli.root.filter(|root| !root.as_os_str().is_empty());
+    let root = cli.root;
     let paths = Paths::new(root.as_deref());
     let outcome = match cli.command {
         Command::Agent(args) => agent::run(*args, paths, run_agent),
@@ -115,6 +116,19 @@ pub fn main(run_agent: fn(agent::Options) -> anyhow::Result<()>) -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|failure| failure.report(root.as_deref()))
+}
+
+/// Parses a command line. `root` is the variable: empty is what a script's
+/// unset one comes to, and says nothing; an empty `--root` is a mistake.
+fn parse(
+    root: Option<&OsStr>,
+    line: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    if root.is_some_and(OsStr::is_empty) {
+        command = command.mut_arg("root", |root| root.env(Resettable::Reset));
+    }
+    Cli::from_arg_matches_mut(&mut command.try_get_matches_from(line)?)
 }
 
 /// One thread is enough, and `run` and `exec` need it: namespaces and signal
