@@ -152,6 +152,13 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
             let _ = writeln!(io::stderr());
             ("a command is expected".to_owned(), None)
         }
+        ErrorKind::MissingSubcommand => {
+            let (message, _) = reshape(&error.to_string());
+            // The list has the hidden ones too.
+            let message = message.split(" [subcommands").next().unwrap_or_default();
+            let command = message.split('\'').nth(1).unwrap_or("netd");
+            (message.to_owned(), Some(format!("`{command} --help` lists the commands")))
+        }
         _ => reshape(&error.to_string()),
     };
     print(&message, hint.as_deref());
