@@ -31,7 +31,7 @@ const RELEASE: Duration = Duration::from_secs(10);
 #[command(after_help = "Examples:
   netd run --rm -- ping -c1 1.1.1.1
   netd run -d --name web --network blue --ip 172.18.0.10 -p 8080:80 -- python3 -m http.server 80
-  netd run -d -p 127.0.0.1:5353:53/udp -p 8000-8010:8000-8010,from=10.0.0.0/8 -- ./server
+  netd run -d -p 127.0.0.1:5353:53/udp -p 8000-8010:8000-8010 -- ./server
   netd run --rm --network container:web -- ss -ltn")]
 pub(super) struct Args {
     /// Leave it in the background and print its id; its output goes to `netd logs`

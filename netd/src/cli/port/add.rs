@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   netd port add web 8080:80
-  netd port add web 127.0.0.1:5353:53/udp 8443:443,from=10.0.0.0/8")]
+  netd port add web 127.0.0.1:5353:53/udp 8443:443")]
 pub(in crate::cli) struct Args {
     /// Container: name or id
     name: String,
