@@ -1,18 +1,25 @@
 //! The files of /proc and /sys that the checks read.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
 use ipnetwork::IpNetwork;
+use nix::ifaddrs::getifaddrs;
+
+use crate::kernel::names;
 
 /// Where the host's /proc and /sys are.
 #[derive(Clone, Debug)]
 pub struct Host {
     proc: PathBuf,
     sys: PathBuf,
+    /// Hardware addresses of this namespace's links. /sys shows the links of
+    /// the namespace that it was mounted in, which may be another.
+    macs: BTreeMap<String, [u8; 6]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +31,11 @@ pub(super) struct Route {
 impl Host {
     /// The host that this process runs on.
     pub fn here() -> Self {
-        Self::at("/proc", "/sys")
+        Self { macs: macs(), ..Self::at("/proc", "/sys") }
     }
 
     pub fn at(proc: impl Into<PathBuf>, sys: impl Into<PathBuf>) -> Self {
-        Self { proc: proc.into(), sys: sys.into() }
+        Self { proc: proc.into(), sys: sys.into(), macs: BTreeMap::new() }
     }
 
     /// A file below /proc, trimmed. `None`: it is not there, or not for us.
@@ -78,10 +85,12 @@ impl Host {
         routes
     }
 
-    /// netd's links say so in their alias.
+    /// netd's links say so in their alias, and its bridges by their address.
     fn is_ours(&self, link: &str) -> bool {
-        self.sys(&format!("class/net/{link}/ifalias"))
-            .is_some_and(|alias| alias.starts_with("netd "))
+        self.macs.get(link).is_some_and(|mac| names::is_bridge_mac(*mac))
+            || self
+                .sys(&format!("class/net/{link}/ifalias"))
+                .is_some_and(|alias| alias.starts_with("netd "))
     }
 
     pub(super) fn is_bridge(&self, link: &str) -> bool {
@@ -128,4 +137,11 @@ impl Host {
             })
             .collect()
     }
+}
+
+fn macs() -> BTreeMap<String, [u8; 6]> {
+    let addresses = getifaddrs().into_iter().flatten();
+    addresses
+        .filter_map(|entry| Some((entry.interface_name, entry.address?.as_link_addr()?.addr()?)))
+        .collect()
 }

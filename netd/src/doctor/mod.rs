@@ -1,6 +1,7 @@
 //! What of this host helps or hinders netd. It reads /proc and /sys, runs
 //! nothing and changes nothing; each check is a function of what was read, so
-//! that a made-up tree can be checked. It knows neither the API nor the agent.
+//! that a made-up tree can be checked. It knows neither the API nor the agent, and
+//! of the kernel layer only the names.
 
 mod host;
 mod kernel;

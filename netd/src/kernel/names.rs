@@ -59,6 +59,12 @@ pub fn bridge_alias(mac: Mac) -> String {
     format!("{ALIAS}{a:02x}{b:02x}{c:02x}")
 }
 
+/// Whether a link with this hardware address is a bridge that netd made: only
+/// to show it, what is changed is recognised by its alias.
+pub fn is_bridge_mac(mac: [u8; 6]) -> bool {
+    mac.starts_with(&BRIDGE_PREFIX)
+}
+
 /// Whether a link with this alias is netd's own.
 pub fn is_own(alias: Option<&str>) -> bool {
     alias.is_some_and(|alias| alias.starts_with(ALIAS))
@@ -96,6 +102,8 @@ mod tests {
     #[test]
     fn hardware_addresses_follow_from_ids_and_addresses() {
         assert_eq!(bridge_mac(&id()).to_string(), "02:6e:64:ab:ab:ab");
+        assert!(is_bridge_mac(bridge_mac(&id()).0));
+        assert!(!is_bridge_mac(host_veth_mac(&id()).0));
         assert_eq!(container_mac(Ipv4Addr::new(172, 17, 0, 2)).to_string(), "02:42:ac:11:00:02");
     }
 
