@@ -74,7 +74,7 @@ pub enum Xdp {
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
-    #[error("invalid configuration: {0}")]
+    #[error("{0}")]
     Syntax(String),
     #[error("unknown configuration key `{key}`: did you mean `{nearest}`?")]
     UnknownKey { key: String, nearest: &'static str },
