@@ -60,11 +60,10 @@ impl<'a> HostPorts<'a> {
             return Err(Error::NotYet("a source allow-list (`,from=CIDR`)".into()));
         }
         let protocol = request.protocol;
+        if protocol == Protocol::Sctp {
+            return Err(Error::NotYet(format!("SCTP (port {})", request.container_port)));
+        }
         let host_port = match &request.host {
-            // SCTP's port can't change; its spec was checked.
-            _ if protocol == Protocol::Sctp => {
-                self.exactly(host_ip, request.container_port, protocol)?
-            }
             Some(range) if range.start() == range.end() => {
                 self.exactly(host_ip, *range.start(), protocol)?
             }
