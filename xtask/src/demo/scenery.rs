@@ -74,6 +74,9 @@ impl Scenery {
             [(host, "uplink", HOST_ADDRESS), (outside, "eth0", OUTSIDE_ADDRESS)]
         {
             ip(&["-n", namespace, "address", "add", &format!("{address}/24"), "dev", link])?;
+            // No IPv6 address of its own: that one, and its route, would come
+            // some time later, and the demo compares routes.
+            ip(&["-n", namespace, "link", "set", link, "addrgenmode", "none"])?;
             ip(&["-n", namespace, "link", "set", link, "up"])?;
         }
         ip(&["-n", host, "route", "add", "default", "via", OUTSIDE_ADDRESS])?;
