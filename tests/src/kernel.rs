@@ -31,7 +31,7 @@ use netd_common::{
         Frame, World,
         scene::{self, CONTAINERS},
     },
-    verdict::Hook,
+    verdict::{Hook, Verdict},
 };
 
 use crate::{NetNs, TestDir};
@@ -45,9 +45,20 @@ pub struct Ran {
 }
 
 /// `TC_ACT_*` (include/uapi/linux/pkt_cls.h).
-pub const UNSPEC: i32 = -1;
+const UNSPEC: i32 = -1;
 pub const SHOT: i32 = 2;
-pub const REDIRECT: i32 = 7;
+const REDIRECT: i32 = 7;
+
+/// What a program is to do for a verdict.
+pub fn action(verdict: Verdict) -> i32 {
+    if verdict.is_drop() {
+        SHOT
+    } else if verdict.is_deliver() || verdict.is_forward() {
+        REDIRECT
+    } else {
+        UNSPEC
+    }
+}
 
 /// Offsets of `struct __sk_buff` (include/uapi/linux/bpf.h).
 const SK_BUFF_LEN: usize = 192;

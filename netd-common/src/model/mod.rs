@@ -8,6 +8,7 @@
 
 extern crate std;
 
+pub mod cases;
 mod craft;
 mod frame;
 pub mod scene;

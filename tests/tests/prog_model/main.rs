@@ -12,7 +12,7 @@ use netd_common::{
 };
 use netd_tests::{
     Kernel, Random,
-    kernel::{REDIRECT, Ran, SHOT, UNSPEC},
+    kernel::{Ran, action},
 };
 
 const SEQUENCES: u64 = 120;
@@ -83,16 +83,9 @@ fn agree(
     kernel: &Kernel,
     world: &World,
 ) {
-    let action = if verdict.is_drop() {
-        SHOT
-    } else if verdict.is_deliver() || verdict.is_forward() {
-        REDIRECT
-    } else {
-        UNSPEC
-    };
     let outcome = verdict.outcome();
     let counters = (kernel.counter(step.hook, outcome), world.counter(step.hook, outcome));
-    if ran.action == action && ran.bytes == bytes && counters.0 == counters.1 {
+    if ran.action == action(verdict) && ran.bytes == bytes && counters.0 == counters.1 {
         return;
     }
     panic!(

@@ -1,0 +1,163 @@
+//! What comes from outside.
+
+use core::net::Ipv4Addr;
+use std::{vec, vec::Vec};
+
+use super::{Case, SNAT_PORT, ack, cut_short, delivered, rst, syn, syn_ack, udp};
+use crate::{
+    abi::Mac,
+    model::{
+        Datagram, Frame, Layer4,
+        scene::{
+            ALIAS, CLIENT, HOST, HOST1, INNER, OUTSIDE, QUIET, ROUTED, UP0, UP1, WEB, gateway,
+            incoming,
+        },
+        std,
+    },
+    verdict::{
+        DropReason,
+        Hook::{self, FromContainer, FromUplink},
+    },
+};
+
+fn case(what: &'static str, datagram: &Datagram) -> Case {
+    Case::new(Hook::FromUplink, what, arrives(datagram))
+}
+
+fn arrives(datagram: &Datagram) -> Frame {
+    Frame::new(UP0, datagram.frame())
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    [answers(), published(), foreign(), refusals()].concat()
+}
+
+fn answers() -> Vec<Case> {
+    let tcp = incoming(OUTSIDE, HOST, syn_ack(443, SNAT_PORT));
+    let dns = incoming(OUTSIDE, HOST, udp(53, SNAT_PORT));
+    let echo = incoming(OUTSIDE, HOST, Layer4::EchoReply { id: SNAT_PORT });
+    let unmasked = incoming(OUTSIDE, ROUTED.address, udp(53, 40_000));
+    let reset = incoming(OUTSIDE, HOST, rst(443, SNAT_PORT));
+    let last_hop = Datagram { ttl: 1, ..dns.clone() };
+    let asked = |layer4| (FromContainer, CLIENT.frame(&CLIENT.sends(OUTSIDE, layer4)));
+    let to_client = |d: &Datagram, layer4| delivered(d, OUTSIDE, &CLIENT, layer4);
+    let case_after =
+        |what, datagram: &Datagram, (hook, frame)| case(what, datagram).after(hook, frame);
+    vec![
+        case_after("the answer to a SYN", &tcp, asked(syn(40_000, 443)))
+            .delivers(&CLIENT, &to_client(&tcp, syn_ack(443, 40_000))),
+        case_after("a RST in answer to a SYN", &reset, asked(syn(40_000, 443)))
+            .delivers(&CLIENT, &to_client(&reset, rst(443, 40_000))),
+        case_after("the answer to a datagram", &dns, asked(udp(40_000, 53)))
+            .delivers(&CLIENT, &to_client(&dns, udp(53, 40_000))),
+        case_after("an answer after the first", &dns, asked(udp(40_000, 53)))
+            .after(FromUplink, arrives(&dns))
+            .delivers(&CLIENT, &to_client(&dns, udp(53, 40_000))),
+        case_after("an echo reply", &echo, asked(Layer4::EchoRequest { id: 7 }))
+            .delivers(&CLIENT, &to_client(&echo, Layer4::EchoReply { id: 7 })),
+        case("an answer to a network that does not masquerade", &unmasked)
+            .after(FromContainer, ROUTED.frame(&ROUTED.sends(OUTSIDE, udp(40_000, 53))))
+            .delivers(&ROUTED, &delivered(&unmasked, OUTSIDE, &ROUTED, udp(53, 40_000))),
+        case_after("an answer with its last hop", &last_hop, asked(udp(40_000, 53)))
+            .drops(DropReason::TtlExpired),
+        case_after("an answer whose edit fails", &dns, asked(udp(40_000, 53)))
+            .refusing_edits()
+            .drops(DropReason::EditFailed),
+    ]
+}
+
+fn published() -> Vec<Case> {
+    let web = incoming(OUTSIDE, HOST, syn(40_000, 8080));
+    let web_alias = incoming(OUTSIDE, ALIAS, syn(40_000, 8080));
+    let web_other = incoming(OUTSIDE, HOST1, syn(40_000, 8080));
+    let dns = incoming(OUTSIDE, ALIAS, udp(40_000, 5353));
+    let quiet = incoming(OUTSIDE, ALIAS, syn(40_000, 9090));
+    let to_web = |d: &Datagram, layer4| delivered(d, OUTSIDE, &WEB, layer4);
+    vec![
+        case("a SYN to a published port", &web).delivers(&WEB, &to_web(&web, syn(40_000, 80))),
+        case("a datagram to a published port", &dns).delivers(&WEB, &to_web(&dns, udp(40_000, 53))),
+        case("to a port of one address", &quiet)
+            .delivers(&QUIET, &delivered(&quiet, OUTSIDE, &QUIET, syn(40_000, 90))),
+        case("to that port of another address", &incoming(OUTSIDE, HOST, syn(40_000, 9090)))
+            .passes(),
+        case("from one client port by two addresses", &web_alias)
+            .after(FromUplink, arrives(&web))
+            .delivers(&WEB, &to_web(&web_alias, syn(SNAT_PORT, 80))),
+        case("from one client port by three addresses", &web_other)
+            .after(FromUplink, arrives(&web))
+            .after(FromUplink, arrives(&web_alias))
+            .drops(DropReason::PortsExhausted),
+        case(
+            "to a published port in the middle of a connection",
+            &incoming(OUTSIDE, HOST, ack(40_000, 8080)),
+        )
+        .passes(),
+        case("to a port whose container is gone", &incoming(OUTSIDE, HOST, syn(40_000, 6060)))
+            .drops(DropReason::NoEndpoint),
+        case("to a published port with its last hop", &Datagram { ttl: 1, ..web.clone() })
+            .drops(DropReason::TtlExpired),
+        case("to a published port before there is a configuration", &web)
+            .given(|world| world.config = None)
+            .drops(DropReason::NotConfigured),
+    ]
+}
+
+fn foreign() -> Vec<Case> {
+    let host = incoming(OUTSIDE, HOST, syn(40_000, 22));
+    let group = Mac::from_octets([0x01, 0, 0x5e, 0, 0, 1]);
+    let mut arp = arrives(&host);
+    arp.bytes[12..14].copy_from_slice(&[8, 6]);
+    let short = Frame::new(UP1, vec![2; 13]);
+    vec![
+        case("to the host", &host).passes(),
+        case(
+            "an echo request to the host",
+            &incoming(OUTSIDE, HOST, Layer4::EchoRequest { id: 7 }),
+        )
+        .passes(),
+        case(
+            "to someone behind the host",
+            &incoming(OUTSIDE, Ipv4Addr::new(8, 8, 8, 8), udp(1, 2)),
+        )
+        .passes(),
+        case("multicast", &Datagram { dst_mac: group, ..host.clone() }).passes(),
+        case("a fragment to the host", &Datagram { fragment: 0x2000, ..host.clone() }).passes(),
+        Case::new(FromUplink, "ARP", arp).passes(),
+        Case::new(FromUplink, "an IP header that lies", cut_short(arrives(&host))).passes(),
+        Case::new(FromUplink, "no Ethernet header", short).passes().model_only(),
+        Case::new(FromUplink, "a VLAN tag set aside", Frame { vlan: true, ..arrives(&host) })
+            .passes()
+            .model_only(),
+    ]
+}
+
+fn refusals() -> Vec<Case> {
+    let direct = |layer4| incoming(OUTSIDE, WEB.address, layer4);
+    let martian = |what, src| case(what, &incoming(src, HOST, syn(40_000, 8080)));
+    vec![
+        case("to a container's address", &direct(syn(40_000, 80))).drops(DropReason::DirectAccess),
+        case("an echo request to a container", &direct(Layer4::EchoRequest { id: 7 }))
+            .drops(DropReason::DirectAccess),
+        case(
+            "a fragment to a container",
+            &Datagram { fragment: 0x00b9, ..direct(udp(40_000, 53)) },
+        )
+        .drops(DropReason::DirectAccess),
+        case("GRE to a container", &direct(Layer4::Raw { proto: 47 }))
+            .drops(DropReason::DirectAccess),
+        case(
+            "to an address of a network that nobody has",
+            &incoming(OUTSIDE, Ipv4Addr::new(172, 18, 9, 9), syn(40_000, 80)),
+        )
+        .drops(DropReason::DirectAccess),
+        case("to an internal network", &incoming(OUTSIDE, INNER.address, syn(40_000, 70)))
+            .drops(DropReason::DirectAccess),
+        martian("from the host's own address", HOST1).drops(DropReason::Martian),
+        martian("from a container's address", CLIENT.address).drops(DropReason::Martian),
+        martian("from a gateway", gateway(1)).drops(DropReason::Martian),
+        martian("from loopback", Ipv4Addr::new(127, 0, 0, 9)).drops(DropReason::Martian),
+        martian("from nowhere", Ipv4Addr::UNSPECIFIED).drops(DropReason::Martian),
+        martian("from a group", Ipv4Addr::new(224, 0, 0, 1)).drops(DropReason::Martian),
+        martian("from everyone", Ipv4Addr::BROADCAST).drops(DropReason::Martian),
+    ]
+}

@@ -1,0 +1,3 @@
+//! The pipeline on the host model.
+
+mod verdicts;
