@@ -1,3 +1,9 @@
 //! The pipeline on the host model.
 
+mod claims;
+mod craft;
+mod life;
+mod round_trips;
+mod routes;
+mod talk;
 mod verdicts;

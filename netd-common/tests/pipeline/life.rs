@@ -1,0 +1,200 @@
+//! The life of a flow: born unanswered, promoted in pairs, closed, reborn.
+
+use netd_common::{
+    abi::{
+        Flow, FlowKey,
+        wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+    },
+    conntrack::State,
+    model::{
+        Datagram, World,
+        scene::{self, CLIENT, HOST, OUTSIDE, WEB, incoming},
+    },
+    nat,
+    verdict::Verdict,
+};
+
+use crate::talk::{answer, delivered, flagged, forwarded, from_container, from_uplink, tcp, udp};
+
+/// A connection of the client's to the outside: its SYN, and what left.
+fn syn(world: &mut World) -> (Datagram, Datagram) {
+    let asked = CLIENT.sends(OUTSIDE, tcp(40_000, 443, TCP_SYN));
+    let out = forwarded(from_container(world, &CLIENT, &asked));
+    (asked, out)
+}
+
+/// As [`syn`], and the answer came.
+fn connect(world: &mut World) -> (Datagram, Datagram) {
+    let (asked, out) = syn(world);
+    delivered(&CLIENT, from_uplink(world, &answer(&out)));
+    (flagged(&asked, TCP_ACK), flagged(&answer(&out), TCP_ACK))
+}
+
+/// Each entry has its twin in the same table, in the same state.
+#[track_caller]
+fn assert_pairs(world: &World) {
+    for table in [&world.flows, &world.embryonic] {
+        for (key, flow) in table {
+            let twin_key = nat::twin_key(key, flow);
+            let twin = table.get(&twin_key).expect("its twin is there");
+            assert_eq!(nat::twin_key(&twin_key, twin), *key, "twins know each other");
+            assert_eq!(twin.state, flow.state);
+            assert_ne!(twin.has(Flow::ORIGINAL), flow.has(Flow::ORIGINAL));
+        }
+    }
+}
+
+#[track_caller]
+fn assert_state(world: &World, state: State) {
+    assert_eq!((world.flows.len(), world.embryonic.len()), (2, 0));
+    assert_pairs(world);
+    assert!(world.flows.values().all(|flow| flow.state == state as u8), "{:?}", world.flows);
+}
+
+#[test]
+fn a_flow_is_embryonic_until_it_is_answered() {
+    let mut world = scene::world();
+    let (asked, out) = syn(&mut world);
+    forwarded(from_container(&mut world, &CLIENT, &asked));
+    assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+    assert_pairs(&world);
+    delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+    assert_state(&world, State::Established);
+    let original = world.flows.values().find(|flow| flow.has(Flow::ORIGINAL)).unwrap();
+    assert_eq!(original.packets, 2);
+    assert_eq!(original.bytes, 2 * asked.frame().len() as u64);
+}
+
+#[test]
+fn a_published_flow_is_embryonic_until_it_is_answered() {
+    let mut world = scene::world();
+    let asked = incoming(OUTSIDE, HOST, tcp(40_000, 8080, TCP_SYN));
+    let received = delivered(&WEB, from_uplink(&mut world, &asked));
+    assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+    assert_pairs(&world);
+    forwarded(from_container(&mut world, &WEB, &received.answer()));
+    assert_state(&world, State::Established);
+}
+
+#[test]
+fn a_refused_connection_is_never_promoted() {
+    let mut world = scene::world();
+    let (_, out) = syn(&mut world);
+    let reset = flagged(&answer(&out), TCP_RST | TCP_ACK);
+    delivered(&CLIENT, from_uplink(&mut world, &reset));
+    assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+}
+
+#[test]
+fn a_flood_of_unanswered_flows_does_not_touch_the_answered() {
+    let mut world = scene::world();
+    let (asked, _) = connect(&mut world);
+    for port in 1..2000 {
+        let flood = CLIENT.sends(OUTSIDE, tcp(port, 443, TCP_SYN));
+        forwarded(from_container(&mut world, &CLIENT, &flood));
+    }
+    world.embryonic.clear();
+    forwarded(from_container(&mut world, &CLIENT, &asked));
+    assert_state(&world, State::Established);
+}
+
+#[test]
+fn a_reset_does_not_kill_a_flow() {
+    let mut world = scene::world();
+    let (asked, back) = connect(&mut world);
+    delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_RST)));
+    assert_state(&world, State::Reset);
+    delivered(&CLIENT, from_uplink(&mut world, &back));
+    assert_state(&world, State::Established);
+    forwarded(from_container(&mut world, &CLIENT, &asked));
+    assert_state(&world, State::Established);
+}
+
+#[test]
+fn a_flow_closes_when_both_sides_are_done() {
+    let mut world = scene::world();
+    let (asked, back) = connect(&mut world);
+    forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
+    assert_state(&world, State::HalfClosed);
+    delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_FIN | TCP_ACK)));
+    assert_state(&world, State::Closing);
+    // The last ACK of a close still gets through.
+    forwarded(from_container(&mut world, &CLIENT, &asked));
+    assert_state(&world, State::Closing);
+}
+
+#[test]
+fn a_syn_on_a_closing_flow_starts_a_new_one() {
+    let mut world = scene::world();
+    let (asked, back) = connect(&mut world);
+    forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
+    delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_FIN | TCP_ACK)));
+    connect(&mut world);
+    assert_state(&world, State::Established);
+    assert!(!world.flows.values().any(|flow| flow.has(Flow::FIN)));
+}
+
+#[test]
+fn a_syn_on_a_living_flow_is_part_of_it() {
+    let mut world = scene::world();
+    let (asked, _) = connect(&mut world);
+    forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_SYN)));
+    assert_state(&world, State::Established);
+}
+
+fn key_of(table: &std::collections::HashMap<FlowKey, Flow>, original: bool) -> FlowKey {
+    *table.iter().find(|(_, flow)| flow.has(Flow::ORIGINAL) == original).expect("it is there").0
+}
+
+#[test]
+fn a_lost_reply_entry_is_put_back() {
+    let mut world = scene::world();
+    let (asked, out) = syn(&mut world);
+    let reply = key_of(&world.embryonic, false);
+    world.embryonic.remove(&reply);
+    let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+    assert_eq!(again, out, "the same port");
+    assert_pairs(&world);
+    delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+    assert_state(&world, State::Established);
+}
+
+#[test]
+fn a_lost_original_entry_is_put_back() {
+    let mut world = scene::world();
+    let (asked, out) = syn(&mut world);
+    let original = key_of(&world.embryonic, true);
+    world.embryonic.remove(&original);
+    // An answer gets through meanwhile, but can't make half a flow.
+    delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+    assert!(world.flows.is_empty());
+    let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+    assert_eq!(again, out, "the same port");
+    delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+    assert_state(&world, State::Established);
+}
+
+#[test]
+fn times_are_those_of_the_last_packet() {
+    let mut world = scene::world();
+    let asked = CLIENT.sends(OUTSIDE, udp(40_000, 53));
+    let out = forwarded(from_container(&mut world, &CLIENT, &asked));
+    world.now += 5;
+    delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+    world.now += 5;
+    forwarded(from_container(&mut world, &CLIENT, &asked));
+    let seen = |original| world.flows[&key_of(&world.flows, original)].last_seen;
+    assert_eq!((seen(true), seen(false)), (world.now, world.now - 5));
+    let sender = world.endpoints[&CLIENT.address.into()];
+    assert_eq!(sender.last_seen, world.now - 10, "a known flow says nothing new");
+}
+
+#[test]
+fn unanswered_packets_do_not_open_a_way_in() {
+    let mut world = scene::world();
+    let (_, out) = syn(&mut world);
+    let stranger = Datagram { src: scene::FAR, ..answer(&out) };
+    assert_eq!(from_uplink(&mut world, &stranger).0, Verdict::PASS);
+    let other_port = Datagram { layer4: tcp(444, 40_000, TCP_ACK), ..answer(&out) };
+    assert_eq!(from_uplink(&mut world, &other_port).0, Verdict::PASS);
+}

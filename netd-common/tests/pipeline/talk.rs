@@ -1,0 +1,70 @@
+//! Both ends of a conversation, and the host between them.
+
+use netd_common::{
+    model::{
+        self, Datagram, Frame, Layer4, World, checksums,
+        scene::{Container, ROUTER_MAC, UP0, UPLINK_MAC},
+    },
+    verdict::{Hook, Verdict},
+};
+
+/// A container's packet, and what it became.
+#[track_caller]
+pub(crate) fn from_container(
+    world: &mut World,
+    container: &Container,
+    datagram: &Datagram,
+) -> (Verdict, Datagram) {
+    through(world, Hook::FromContainer, container.frame(datagram))
+}
+
+/// A packet from outside, and what it became.
+#[track_caller]
+pub(crate) fn from_uplink(world: &mut World, datagram: &Datagram) -> (Verdict, Datagram) {
+    through(world, Hook::FromUplink, Frame::new(UP0, datagram.frame()))
+}
+
+/// Whatever comes out has its checksums in order.
+#[track_caller]
+fn through(world: &mut World, hook: Hook, mut frame: Frame) -> (Verdict, Datagram) {
+    let verdict = model::run(hook, &mut frame, world);
+    checksums(&frame.bytes).unwrap();
+    (verdict, Datagram::parse(&frame.bytes).expect("it is still a packet"))
+}
+
+/// What the outside answers to a packet that was forwarded.
+pub(crate) fn answer(sent: &Datagram) -> Datagram {
+    Datagram { src_mac: ROUTER_MAC, dst_mac: UPLINK_MAC, ..sent.answer() }
+}
+
+/// `datagram` with other TCP flags.
+pub(crate) fn flagged(datagram: &Datagram, new: u8) -> Datagram {
+    let mut datagram = datagram.clone();
+    if let Layer4::Tcp { flags, .. } = &mut datagram.layer4 {
+        *flags = new;
+    }
+    datagram
+}
+
+pub(crate) const fn tcp(sport: u16, dport: u16, flags: u8) -> Layer4 {
+    Layer4::Tcp { sport, dport, flags }
+}
+
+pub(crate) const fn udp(sport: u16, dport: u16) -> Layer4 {
+    Layer4::Udp { sport, dport }
+}
+
+/// What leaves by an uplink.
+#[track_caller]
+pub(crate) fn forwarded((verdict, datagram): (Verdict, Datagram)) -> Datagram {
+    assert!(verdict.is_forward(), "{verdict:?}");
+    datagram
+}
+
+/// What arrives at the container.
+#[track_caller]
+pub(crate) fn delivered(to: &Container, (verdict, datagram): (Verdict, Datagram)) -> Datagram {
+    assert_eq!(verdict, Verdict::deliver(to.ifindex));
+    assert_eq!((datagram.dst_mac, datagram.dst), (to.mac, to.address));
+    datagram
+}
