@@ -17,8 +17,8 @@ pub trait Tables {
     /// Inserts only where nothing is; `false` otherwise.
     fn claim_embryo(&mut self, key: &FlowKey, flow: &Flow) -> bool;
     fn put_embryo(&mut self, key: &FlowKey, flow: &Flow);
-    /// Copies an entry of `EMBRYONIC` to `FLOWS`, in `state`; `false` when it
-    /// is gone, or `FLOWS` full.
+    /// Copies an entry of `EMBRYONIC` to `FLOWS`, where it is in `state`;
+    /// `false` when it is gone, or `FLOWS` full.
     fn promote(&mut self, key: &FlowKey, state: State) -> bool;
     fn remove_flow(&mut self, key: &FlowKey);
     fn remove_embryo(&mut self, key: &FlowKey);

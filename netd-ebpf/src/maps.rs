@@ -125,14 +125,20 @@ impl Tables for Host {
 
     #[inline(always)]
     fn promote(&mut self, key: &FlowKey, state: State) -> bool {
-        let Some(entry) = EMBRYONIC.get_ptr_mut(key) else {
+        let Some(embryo) = EMBRYONIC.get_ptr_mut(key) else {
             return false;
         };
         // SAFETY: as in `flow`. The value goes from map to map: it never
         // takes room on the stack.
-        let flow = unsafe { &mut *entry };
-        flow.state = state as u8;
-        FLOWS.insert(key, &*flow, 0).is_ok()
+        if FLOWS.insert(key, unsafe { &*embryo }, 0).is_err() {
+            return false;
+        }
+        // In the copy alone: by its state an embryo is told from a flow.
+        if let Some(flow) = FLOWS.get_ptr_mut(key) {
+            // SAFETY: as in `flow`.
+            unsafe { (*flow).state = state as u8 };
+        }
+        true
     }
 
     #[inline(always)]

@@ -98,7 +98,7 @@ impl Packet for Frame {
         else {
             return false;
         };
-        if self.refuses_edits || offset > MAX_OFFSET || offset % 2 != 0 {
+        if self.refuses_edits || offset > MAX_OFFSET || !offset.is_multiple_of(2) {
             return false;
         }
         let old = u16::from_ne_bytes([a, b]);

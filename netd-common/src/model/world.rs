@@ -163,14 +163,13 @@ impl Tables for World {
 
     fn promote(&mut self, key: &FlowKey, state: State) -> bool {
         let full = self.flows.len() >= self.flows_capacity;
-        let Some(flow) = self.embryonic.get_mut(key) else {
+        let Some(embryo) = self.embryonic.get(key) else {
             return false;
         };
-        flow.state = state as u8;
         if full && !self.flows.contains_key(key) {
             return false;
         }
-        self.flows.insert(*key, *flow);
+        self.flows.insert(*key, Flow { state: state as u8, ..*embryo });
         true
     }
 

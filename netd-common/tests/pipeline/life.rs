@@ -175,6 +175,24 @@ fn a_lost_original_entry_is_put_back() {
 }
 
 #[test]
+fn a_full_table_keeps_flows_embryonic_and_alive() {
+    for room in [0, 1] {
+        let mut world = scene::world();
+        world.flows_capacity = room;
+        let (asked, back) = connect(&mut world);
+        for _ in 0..3 {
+            forwarded(from_container(&mut world, &CLIENT, &asked));
+            delivered(&CLIENT, from_uplink(&mut world, &back));
+        }
+        assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+        assert_pairs(&world);
+        world.flows_capacity = 2;
+        delivered(&CLIENT, from_uplink(&mut world, &back));
+        assert_state(&world, State::Established);
+    }
+}
+
+#[test]
 fn times_are_those_of_the_last_packet() {
     let mut world = scene::world();
     let asked = CLIENT.sends(OUTSIDE, udp(40_000, 53));

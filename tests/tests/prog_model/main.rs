@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use generate::{Generator, Step};
 use netd_common::{
-    abi::{Flow, FlowKey, PortRange},
+    abi::{Address, Flow, FlowKey, PortRange},
     model::{self, World, scene},
     verdict::{Hook, Verdict},
 };
@@ -43,6 +43,26 @@ fn the_model_and_the_kernel_agree_on_random_conversations() {
         for hook in Hook::ALL {
             assert!(stats.keys().any(|(h, _)| *h == hook as u32), "{} saw no packet", hook.name());
         }
+    });
+}
+
+#[test]
+fn they_agree_when_the_flow_table_is_full() {
+    Kernel::namespace().run(|| {
+        let mut kernel = Kernel::load(8192);
+        let mut world = scene::world();
+        world.flows_capacity = 16_384;
+        // Room for one pair, and for half of another.
+        for n in 0..world.flows_capacity - 3 {
+            let pad = [n & 0x7f, n >> 7].map(|part| u8::try_from(part).expect("seven bits"));
+            let src = Address::v4([203, 0, pad[0], pad[1]]);
+            world.flows.insert(FlowKey { src, ..FlowKey::default() }, Flow::default());
+        }
+        converse(1, &mut kernel, &mut world);
+        let answered =
+            world.embryonic.values().any(|flow| !flow.has(Flow::ORIGINAL) && flow.packets > 1);
+        assert!(answered, "an answered flow found no room");
+        assert_eq!(kernel.stats(), world.stats);
     });
 }
 
