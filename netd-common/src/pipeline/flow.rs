@@ -96,8 +96,10 @@ fn embryonic<W: World>(world: &mut W, headers: &Headers) -> bool {
     };
     let (original, twin) = (flow.has(Flow::ORIGINAL), nat::twin_key(&headers.key, flow));
     if original {
-        // The LRU may have let go of the reply's entry, and with it the port.
-        if world.any_flow(&twin).is_none() {
+        // The LRU may have let go of the reply's entry, and with it the port,
+        // which may be another's by now.
+        let reply = world.any_flow(&twin);
+        if reply.is_none_or(|reply| !nat::is_twin(&twin, reply, &headers.key)) {
             world.remove_embryo(&headers.key);
             return false;
         }
@@ -112,7 +114,11 @@ fn embryonic<W: World>(world: &mut W, headers: &Headers) -> bool {
 /// When `FLOWS` is full the pair stays where it is.
 #[inline(always)]
 fn promote<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) {
-    if world.embryo(original).is_none() || !world.promote(reply, State::Established) {
+    // An original that was opened anew may have another reply by now.
+    let opener = world.embryo(original);
+    if opener.is_none_or(|opener| !nat::is_twin(original, opener, reply))
+        || !world.promote(reply, State::Established)
+    {
         return;
     }
     if !world.promote(original, State::Established) {

@@ -7,7 +7,7 @@ use netd_common::{
     },
     conntrack::State,
     model::{
-        Datagram, World,
+        Datagram, Layer4, World,
         scene::{self, CLIENT, HOST, OUTSIDE, WEB, incoming},
     },
     nat,
@@ -172,6 +172,50 @@ fn a_lost_original_entry_is_put_back() {
     assert_eq!(again, out, "the same port");
     delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
     assert_state(&world, State::Established);
+}
+
+#[test]
+fn a_lost_reply_entry_whose_port_went_to_another_gets_a_new_port() {
+    let mut world = scene::world();
+    let config = world.config_mut();
+    (config.snat_low.first, config.snat_low.last) = (5000, 5000);
+    (config.snat_high.first, config.snat_high.last) = (1, 0);
+    let (asked, out) = syn(&mut world);
+    let reply = key_of(&world.embryonic, false);
+    world.embryonic.remove(&reply);
+    let other = WEB.sends(OUTSIDE, tcp(40_000, 443, TCP_SYN));
+    let others = forwarded(from_container(&mut world, &WEB, &other));
+    assert_eq!(others.layer4, out.layer4, "the one port there is");
+
+    world.config_mut().snat_low.last = 5001;
+    let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+    assert_eq!(again.layer4, tcp(5001, 443, TCP_SYN), "not the other's port");
+    delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+    delivered(&WEB, from_uplink(&mut world, &answer(&others)));
+    assert_eq!(world.flows.len(), 4);
+    assert_pairs(&world);
+}
+
+#[test]
+fn a_late_answer_to_a_port_given_up_makes_no_pair_with_the_new_one() {
+    let mut world = scene::world();
+    let config = world.config_mut();
+    (config.snat_low.first, config.snat_low.last) = (5000, 5001);
+    (config.snat_high.first, config.snat_high.last) = (1, 0);
+    let (asked, out) = syn(&mut world);
+    let original = key_of(&world.embryonic, true);
+    world.embryonic.remove(&original);
+    let Layer4::Tcp { sport, .. } = out.layer4 else { panic!("{out:?}") };
+    world.reserved_ports.insert(sport);
+    let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+    assert_ne!(again.layer4, out.layer4);
+    delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+    assert!(world.flows.is_empty());
+    delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+    assert_eq!(world.flows.len(), 2);
+    for (key, flow) in &world.flows {
+        assert!(world.flows.contains_key(&nat::twin_key(key, flow)));
+    }
 }
 
 #[test]
