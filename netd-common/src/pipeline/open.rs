@@ -117,6 +117,13 @@ pub(super) fn inbound<W: World>(
     draft.reply.addr = headers.key.dst;
     draft.reply.flags |= Flow::REWRITE_SRC;
     draft.reply.leaves(server);
+    let server_network = server.network;
+    let Some(network) = world.network(server_network) else {
+        return Verdict::drop(DropReason::NoEndpoint);
+    };
+    if network.flags & Network::INTERNAL != 0 {
+        return Verdict::drop(DropReason::Internal);
+    }
     // The way back is looked up when the first reply takes it.
     draft.reply.generation = world.route_generation().wrapping_sub(1);
     Verdict::UNDECIDED

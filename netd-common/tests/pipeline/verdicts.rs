@@ -34,8 +34,8 @@ fn packets_become_what_the_table_says() {
 fn the_table_has_every_verdict_of_every_hook() {
     use DropReason as R;
     // `established` and `finish` are shared, so a reason stands where a packet
-    // can bring it about. Martian sources matter to published ports only;
-    // internal networks have no way in that their ports would not be.
+    // can bring it about. Martian sources matter to published ports only: the
+    // stack has its own word on the others.
     let reasons: [(Hook, &[R]); 4] = [
         (
             Hook::FromContainer,
@@ -63,6 +63,7 @@ fn the_table_has_every_verdict_of_every_hook() {
         (
             Hook::FromUplink,
             &[
+                R::Internal,
                 R::DirectAccess,
                 R::Martian,
                 R::PortsExhausted,

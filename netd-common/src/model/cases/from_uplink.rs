@@ -94,6 +94,8 @@ fn published() -> Vec<Case> {
         .passes(),
         case("to a port whose container is gone", &incoming(OUTSIDE, HOST, syn(40_000, 6060)))
             .drops(DropReason::NoEndpoint),
+        case("to a port of an internal network", &incoming(OUTSIDE, HOST, syn(40_000, 7070)))
+            .drops(DropReason::Internal),
         case("to a published port with its last hop", &Datagram { ttl: 1, ..web.clone() })
             .drops(DropReason::TtlExpired),
         case("to a published port before there is a configuration", &web)
