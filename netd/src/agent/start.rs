@@ -88,7 +88,12 @@ fn configuration(options: &Options) -> anyhow::Result<Config> {
         metrics_address: flags.metrics_address,
         docker_plugin: flags.docker_plugin,
     };
-    Ok(Config::try_from(file.merge(flags))?)
+    let has_file = file != ConfigFile::default();
+    let config = Config::try_from(file.merge(flags));
+    if has_file {
+        return config.with_context(|| format!("invalid configuration ({})", path.display()));
+    }
+    Ok(config?)
 }
 
 impl Agent {
@@ -143,7 +148,8 @@ impl Agent {
     /// Makes the kernel what the state says, and the state what is still alive.
     async fn reconcile(&mut self, rebooted: bool) -> anyhow::Result<()> {
         let host = self.observe().await?;
-        let plan = controller::plan_default_network(&self.state, &host)?;
+        let plan = controller::plan_default_network(&self.state, &host)
+            .map_err(crate::api::ServiceError::from)?;
         self.carry_out(&plan).await?;
         self.restore().await;
         self.forget_strangers()?;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::style::{self, Style};
-use crate::{api::ClientError, runtime::RuntimeError};
+use crate::{
+    api::{ClientError, ServiceError},
+    runtime::RuntimeError,
+};
 
 /// What a command returns: the exit code, or why it failed.
 pub(super) type Outcome = Result<ExitCode, Failure>;
@@ -134,7 +137,8 @@ impl From<io::Error> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::new(format!("{error:#}"))
+        let hint = error.downcast_ref::<ServiceError>().and_then(|error| error.hint.clone());
+        Self { message: Some(format!("{error:#}")), hint: hint.map(Hint::Text), code: 1 }
     }
 }
 
