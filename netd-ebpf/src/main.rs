@@ -8,6 +8,11 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 // As in netd-common.
 #![allow(clippy::inline_always)]
+// Helpers take sizes and answer in widths of their own; each cast is of a
+// value that fits, and a checked one would cost a branch.
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
+// `#[classifier]` hands the context over by value.
+#![allow(clippy::needless_pass_by_value)]
 
 mod env;
 mod maps;

@@ -71,7 +71,7 @@ pub(crate) fn scratch<'a>() -> Option<&'a mut Scratch> {
 #[inline(always)]
 pub(crate) fn continue_slowly(ctx: &TcContext, hook: Hook) {
     // SAFETY: nothing of this program's is left to be dropped.
-    let _ = unsafe { SLOW.tail_call(ctx, hook as u32) };
+    unsafe { SLOW.tail_call(ctx, hook as u32) };
 }
 
 /// Adds one packet to a hook's outcome.
@@ -130,7 +130,8 @@ impl Tables for Host {
         };
         // SAFETY: as in `flow`. The value goes from map to map: it never
         // takes room on the stack.
-        if FLOWS.insert(key, unsafe { &*embryo }, 0).is_err() {
+        let embryo = unsafe { &*embryo };
+        if FLOWS.insert(key, embryo, 0).is_err() {
             return false;
         }
         // In the copy alone: by its state an embryo is told from a flow.

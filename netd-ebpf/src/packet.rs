@@ -160,10 +160,10 @@ impl Packet for Skb {
         }
         let mut flags = size_of::<u32>() as u64;
         if covered == Covered::PseudoHeader {
-            flags |= BPF_F_PSEUDO_HDR as u64;
+            flags |= u64::from(BPF_F_PSEUDO_HDR);
         }
         if proto == PROTO_UDP {
-            flags |= BPF_F_MARK_MANGLED_0 as u64;
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
         }
         // SAFETY: a plain helper call on the context.
         unsafe {
