@@ -44,7 +44,7 @@ pub struct Ran {
     pub bytes: Vec<u8>,
 }
 
-/// `TC_ACT_*` (include/uapi/linux/pkt_cls.h).
+/// `TC_ACT_*` (`include/uapi/linux/pkt_cls.h`).
 const UNSPEC: i32 = -1;
 pub const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
@@ -132,7 +132,9 @@ impl Kernel {
 
         let mut subnets: LpmTrie<_, Address, u32> = opened(Map::LpmTrie(self.data(names::SUBNETS)));
         let stale: Vec<_> = subnets.keys().map(|key| key.expect("a key")).collect();
-        stale.iter().for_each(|key| subnets.remove(key).expect("remove a subnet"));
+        for key in &stale {
+            subnets.remove(key).expect("remove a subnet");
+        }
         for (prefix, index) in &world.subnets {
             subnets.insert(&Key::new(prefix.bits, prefix.addr), index, 0).expect("put a subnet");
         }
@@ -144,7 +146,9 @@ impl Kernel {
         }
         for table in [&mut self.flows, &mut self.embryonic] {
             let stale: Vec<_> = table.keys().map(|key| key.expect("a key")).collect();
-            stale.iter().for_each(|key| table.remove(key).expect("remove a flow"));
+            for key in &stale {
+                table.remove(key).expect("remove a flow");
+            }
         }
         for (key, flow) in &world.flows {
             self.flows.insert(key, flow, 0).expect("put a flow");
@@ -255,6 +259,10 @@ fn opened<T: TryFrom<Map, Error = MapError>>(map: Map) -> T {
 
 fn replace<K: Pod, V: Pod>(mut map: HashMap<MapData, K, V>, entries: impl Iterator<Item = (K, V)>) {
     let stale: Vec<_> = map.keys().map(|key| key.expect("a key")).collect();
-    stale.iter().for_each(|key| map.remove(key).expect("remove an entry"));
-    entries.for_each(|(key, value)| map.insert(key, value, 0).expect("put an entry"));
+    for key in &stale {
+        map.remove(key).expect("remove an entry");
+    }
+    for (key, value) in entries {
+        map.insert(key, value, 0).expect("put an entry");
+    }
 }

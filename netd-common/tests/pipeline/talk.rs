@@ -28,7 +28,7 @@ pub(crate) fn from_uplink(world: &mut World, datagram: &Datagram) -> (Verdict, D
 #[track_caller]
 fn through(world: &mut World, hook: Hook, mut frame: Frame) -> (Verdict, Datagram) {
     let verdict = model::run(hook, &mut frame, world);
-    checksums(&frame.bytes).unwrap();
+    checksums(&frame.bytes).expect("the checksums hold");
     (verdict, Datagram::parse(&frame.bytes).expect("it is still a packet"))
 }
 

@@ -75,6 +75,7 @@ fn outbound() -> Vec<Case> {
     let tcp = CLIENT.sends(OUTSIDE, syn(40_000, 443));
     let dns = CLIENT.sends(OUTSIDE, udp(40_000, 53));
     let dns_out = routed(&dns, HOST, OUTSIDE, udp(SNAT_PORT, 53));
+    let zero = summing_up_to_zero(&dns);
     let bare = CLIENT.sends(OUTSIDE, Layer4::BareUdp { sport: 40_000, dport: 53 });
     let bare_out = Layer4::BareUdp { sport: SNAT_PORT, dport: 53 };
     let echo = CLIENT.sends(OUTSIDE, Layer4::EchoRequest { id: 7 });
@@ -90,6 +91,8 @@ fn outbound() -> Vec<Case> {
             .after(FromContainer, CLIENT.frame(&dns))
             .after(FromUplink, Frame::new(UP0, answer.frame()))
             .forwards(UP0, &dns_out),
+        case("UDP whose new checksum is zero, which is sent as ffff", CLIENT.frame(&zero))
+            .forwards(UP0, &routed(&zero, HOST, OUTSIDE, udp(SNAT_PORT, 53))),
         case("UDP without a checksum", CLIENT.frame(&bare))
             .forwards(UP0, &routed(&bare, HOST, OUTSIDE, bare_out)),
         case("an echo request", CLIENT.frame(&echo))
@@ -109,6 +112,18 @@ fn outbound() -> Vec<Case> {
             .passes(),
         case("to the host itself", CLIENT.frame(&CLIENT.sends(HOST, syn(40_000, 22)))).passes(),
     ]
+}
+
+/// With a payload that makes the sum zero once `datagram` is translated.
+fn summing_up_to_zero(datagram: &Datagram) -> Datagram {
+    let checksum = |datagram: &Datagram| {
+        let frame = routed(datagram, HOST, OUTSIDE, udp(SNAT_PORT, 53)).frame();
+        frame[40..42].to_vec()
+    };
+    let of_nothing = checksum(&Datagram { payload: vec![0; 2], ..datagram.clone() });
+    let zero = Datagram { payload: of_nothing, ..datagram.clone() };
+    assert_eq!(checksum(&zero), [0xff, 0xff]);
+    zero
 }
 
 fn limits() -> Vec<Case> {

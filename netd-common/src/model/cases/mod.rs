@@ -3,7 +3,7 @@
 //! the kernel both have to say so.
 //!
 //! SNAT has the one port [`SNAT_PORT`] here, so that packets are known to the
-//! byte. Two reasons need what a test run in the kernel can't do: see
+//! byte. Some cases need what a test run in the kernel can't do: see
 //! [`Case::model_only`].
 
 use core::net::Ipv4Addr;
