@@ -1,6 +1,6 @@
 //! Each refusal says why in Docker's words and changes nothing.
 
-use netd_tests::{Agent, DEADLINE, Output, Topology, eventually, json::one, json::text};
+use netd_tests::{Agent, Output, Topology, json::one, json::text};
 use serde_json::json;
 
 /// Fails with this code and error, and all is as it was before.
