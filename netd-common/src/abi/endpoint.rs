@@ -3,7 +3,8 @@
 use super::{Address, Mac, pod};
 
 /// Value of `ENDPOINTS`, by the endpoint's [`Address`]. Written by the IPAM
-/// controller before a lease is acknowledged.
+/// controller before a lease is acknowledged, and once the container's end is
+/// in a namespace of its own: `redirect_peer` drops what it can't take there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Endpoint {
@@ -21,14 +22,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The container's end is in a namespace of its own, so `redirect_peer`
-    /// may be used.
-    pub const MOVED: u32 = 1;
     /// It has published ports: its on-link packets may be replies of a hairpin.
-    pub const PUBLISHED: u32 = 1 << 1;
+    pub const PUBLISHED: u32 = 1;
     /// Its neighbours may reach it ([`Network::ICC`], kept here so that a
     /// delivery needs no look-up of its network).
-    pub const ICC: u32 = 1 << 2;
+    pub const ICC: u32 = 1 << 1;
 }
 
 /// Value of `NETWORKS`, by index.

@@ -89,7 +89,7 @@ impl Container {
             mac: Mac::from_octets([0x02, 0x42, 172, 17 + number, 0, host]),
             gateway_mac: Mac::from_octets([0x02, 0x6e, 0x64, 0, 0, number]),
             ifindex: 100 + network * 20 + host as u32,
-            flags: flags | Endpoint::MOVED,
+            flags,
         }
     }
 

@@ -159,8 +159,6 @@ pub(super) fn interface_op(network: &Network, endpoint: &Endpoint, netns: &Path)
     }
 }
 
-/// The container's end is in its namespace from the start, so `redirect_peer`
-/// may be used.
 pub(super) fn lease_op(network: &Network, endpoint: &Endpoint) -> Op {
     use abi::Endpoint as Flags;
 
@@ -172,7 +170,7 @@ pub(super) fn lease_op(network: &Network, endpoint: &Endpoint) -> Op {
         network: network.index,
         mac: endpoint.mac,
         gateway_mac: network.bridge_mac,
-        flags: Flags::MOVED | published | icc,
+        flags: published | icc,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Flags of a lease without published ports, and with some.
-pub(super) const QUIET: u32 = Endpoint::MOVED | Endpoint::ICC;
+pub(super) const QUIET: u32 = Endpoint::ICC;
 pub(super) const PUBLISHED: u32 = QUIET | Endpoint::PUBLISHED;
 
 pub(super) struct World {
