@@ -49,7 +49,7 @@ impl Skb {
         }
         // SAFETY: the context is valid for the program's whole run.
         let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        let start = opaque(data + offset);
+        let start = opaque(data + bounded(offset));
         if start + size_of::<T>() > end {
             return None;
         }
@@ -67,6 +67,22 @@ fn opaque(pointer: usize) -> usize {
     // one instruction, which the kernel refuses.)
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer, options(pure, nomem, nostack)) };
     pointer
+}
+
+/// Shows the verifier the bound of an offset that was checked. The compiler may
+/// check one copy of it and use another, out of a stack slot, and before Linux
+/// 6.8 the verifier takes the two for strangers.
+#[inline(always)]
+fn bounded(offset: usize) -> usize {
+    let mut offset = offset;
+    // SAFETY: arithmetic on a register; no bit of a checked offset is lost.
+    unsafe {
+        core::arch::asm!(
+            "{0} &= {1}", inout(reg) offset, const MAX_OFFSET,
+            options(pure, nomem, nostack)
+        );
+    }
+    offset
 }
 
 impl Packet for Skb {
