@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_fib_lookup as FibLookup,
-    helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
+    helpers::{bpf_check_mtu, bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
     programs::TcContext,
 };
 use netd_common::{
@@ -43,6 +43,16 @@ impl Host {
     fn look_up(&self, params: &mut FibLookup, flags: u32) -> i64 {
         // SAFETY: `params` is the kernel's own type and outlives the call.
         unsafe { bpf_fib_lookup(self.ctx, params, size_of::<FibLookup>() as i32, flags) as i64 }
+    }
+
+    /// A link's own MTU; 0 if it is not known.
+    #[inline(always)]
+    fn link_mtu(&self, ifindex: u32) -> u32 {
+        // In: a length to check, which fits every link. Out: the link's MTU.
+        let mut mtu = 1;
+        // SAFETY: `mtu` outlives the call.
+        let answer = unsafe { bpf_check_mtu(self.ctx, ifindex, &raw mut mtu, 0, 0) };
+        if answer == 0 { mtu } else { 0 }
     }
 }
 
@@ -93,7 +103,8 @@ impl Env for Host {
             )
         };
         journey.ifindex = params.ifindex;
-        journey.mtu = u32::from(mtu);
+        // Without a neighbour the kernel stops before it tells the path's MTU.
+        journey.mtu = if answer == FOUND { u32::from(mtu) } else { self.link_mtu(params.ifindex) };
         journey.next_hop = Address::v4_word(next_hop);
         journey.source = if tells_source && preferred != source {
             Address::v4_word(preferred)
