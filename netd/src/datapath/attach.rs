@@ -14,7 +14,10 @@ use aya::{
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
-        tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact, qdisc_detach_program},
+        tc::{
+            NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
+            qdisc_detach_program,
+        },
     },
     util::KernelVersion,
 };
@@ -100,7 +103,7 @@ impl Links {
         let classifier = self.program(program)?;
         match mode {
             AttachMode::Tcx => tcx(classifier, link, direction, &pin),
-            AttachMode::Clsact => clsact(classifier, link, direction, program),
+            AttachMode::Clsact => clsact(classifier, link, direction),
         }
         .map_err(|source| Error::Attach { program, link: link.to_owned(), source })?;
         let programs = self.attached.entry(link.to_owned()).or_default();
@@ -202,21 +205,18 @@ fn tcx(
     Ok(())
 }
 
-fn clsact(
-    program: &mut SchedClassifier,
-    link: &str,
-    direction: Direction,
-    name: &str,
-) -> anyhow::Result<()> {
+fn clsact(program: &mut SchedClassifier, link: &str, direction: Direction) -> anyhow::Result<()> {
+    let direction = attach_type(direction);
     // Already there, ours or not: both are fine.
     let _ = qdisc_add_clsact(link);
-    let _ = qdisc_detach_program(link, attach_type(direction), name);
-    let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
-    let id = program.attach_with_options(
-        link,
-        attach_type(direction),
-        TcAttachOptions::Netlink(options),
-    )?;
+    // The kernel changes a filter's program in one step: no packet slips by.
+    let earlier = SchedClassifierLink::attached(link, direction, PRIORITY, HANDLE, None)?;
+    let id = if let Ok(id) = program.attach_to_link(earlier) {
+        id
+    } else {
+        let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+        program.attach_with_options(link, direction, TcAttachOptions::Netlink(options))?
+    };
     // The filter outlives the agent, as a pinned link would.
     std::mem::forget(program.take_link(id)?);
     Ok(())
