@@ -30,6 +30,42 @@ pub const fn replace32(check: u16, from: u32, to: u32) -> u16 {
     !fold(sum)
 }
 
+/// What replacing the words `from` by `to` adds to the sum over them, in memory
+/// order and unfolded: the kernel's `csum_diff`.
+#[inline(always)]
+pub const fn diff<const N: usize>(from: [u32; N], to: [u32; N]) -> u32 {
+    let mut sum = 0_u64;
+    let mut n = 0;
+    while n < N {
+        sum += !from[n] as u64 + to[n] as u64;
+        n += 1;
+    }
+    add_up(sum)
+}
+
+/// `a + b` in one's complement.
+#[inline(always)]
+pub const fn add(a: u32, b: u32) -> u32 {
+    add_up(a as u64 + b as u64)
+}
+
+/// `check` after what it covers changed by `diff`.
+#[inline(always)]
+pub const fn replace(check: u16, diff: u32) -> u16 {
+    !fold(add(!check as u32 & 0xffff, diff))
+}
+
+#[inline(always)]
+const fn add_up(sum: u64) -> u32 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    // Two folds of such a sum always fit.
+    #[allow(clippy::cast_possible_truncation)]
+    {
+        sum as u32
+    }
+}
+
 /// The sum over `bytes`, unfolded, in memory order; an odd last byte is padded.
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u32 {

@@ -7,7 +7,7 @@ use crate::{
         wire::{ETHERNET_LEN, Icmp, PROTO_ICMP, PROTO_TCP, PROTO_UDP, Ports},
     },
     csum,
-    packet::{Covered, Headers, Kind, Packet},
+    packet::{Covered, Headers, Kind, PacketMut},
 };
 
 /// Source and destination after `flow` has translated a packet of `key`.
@@ -54,7 +54,7 @@ pub fn is_twin(key: &FlowKey, flow: &Flow, other: &FlowKey) -> bool {
 /// taken off the TTL. `false`: the kernel refused, and the packet is spoilt.
 #[inline(always)]
 #[must_use]
-pub fn translate<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow, hops: u8) -> bool {
+pub fn translate<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow, hops: u8) -> bool {
     let key = &headers.key;
     let mut ip = headers.ip;
     if flow.flags & (Flow::REWRITE_SRC | Flow::REWRITE_DST) != 0 {
@@ -88,18 +88,19 @@ const fn checksum_offset(proto: u8) -> Option<usize> {
 }
 
 #[inline(always)]
-fn change_address<P: Packet>(packet: &mut P, headers: &Headers, from: u32, to: u32) -> bool {
+fn change_address<P: PacketMut>(packet: &mut P, headers: &Headers, from: u32, to: u32) -> bool {
     let proto = headers.key.proto;
     match checksum_offset(proto) {
         Some(offset) if from != to => {
-            packet.update_checksum(headers.l4 + offset, proto, Covered::PseudoHeader, from, to)
+            let diff = csum::diff([from], [to]);
+            packet.update_checksum(headers.l4 + offset, proto, Covered::PseudoHeader4, diff)
         }
         _ => true,
     }
 }
 
 #[inline(always)]
-fn change_ports<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) -> bool {
+fn change_ports<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow) -> bool {
     let key = &headers.key;
     if headers.kind != Kind::Flow || (key.sport == flow.sport && key.dport == flow.dport) {
         return true;
@@ -110,13 +111,13 @@ fn change_ports<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) -> bo
     let word = |src: Be16, dst: Be16| u32::from(src.0) | u32::from(dst.0) << 16;
     let offset = headers.l4 + if key.proto == PROTO_TCP { 16 } else { 6 };
     let (from, to) = (word(key.sport, key.dport), word(flow.sport, flow.dport));
-    packet.update_checksum(offset, key.proto, Covered::Segment, from, to)
+    packet.update_checksum(offset, key.proto, Covered::Segment, csum::diff([from], [to]))
         && packet.write(headers.l4, &Ports { src: flow.sport, dst: flow.dport })
 }
 
 /// The identifier stands where its asker's port would: one of the two is 0.
 #[inline(always)]
-fn change_echo<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) -> bool {
+fn change_echo<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow) -> bool {
     let key = &headers.key;
     let (from, to) = (key.sport.0 | key.dport.0, flow.sport.0 | flow.dport.0);
     let Some(mut icmp) = packet.read::<Icmp>(headers.l4) else {

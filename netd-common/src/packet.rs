@@ -12,12 +12,14 @@ use crate::{
     verdict::DropReason,
 };
 
-/// Which part of a layer-4 checksum a changed word belongs to.
+/// Which part of a layer-4 checksum a change belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Covered {
-    /// The pseudo header (an address).
-    PseudoHeader,
-    /// The segment itself (a port, an identifier).
+    /// An address of IPv4, whose own header's checksum makes up for it.
+    PseudoHeader4,
+    /// An address of IPv6, which nothing else makes up for.
+    PseudoHeader6,
+    /// The segment itself (a port, an option).
     Segment,
 }
 
@@ -26,37 +28,42 @@ pub trait Packet {
     /// The link that the program runs on.
     fn ifindex(&self) -> u32;
     fn len(&self) -> usize;
+    /// Makes the first `len` bytes readable; `false` where there are fewer.
+    fn ensure(&mut self, len: usize) -> bool;
+    fn read<T: Wire>(&self, offset: usize) -> Option<T>;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A frame that can be edited and sent elsewhere.
+pub trait PacketMut: Packet {
+    /// The link that the frame came in by, where it was not made here.
+    fn ingress_ifindex(&self) -> u32;
     /// Payload bytes of each segment that the frame will be cut into; 0: none.
     fn gso_size(&self) -> u32;
     /// A VLAN tag is set aside in the frame's metadata.
     fn has_vlan(&self) -> bool;
+    /// The link saw the frame, but it is for another MAC.
+    fn is_for_another(&self) -> bool;
     /// Marks the frame as netd's own work, for the program at the uplink.
     fn mark_translated(&mut self);
     /// Takes that mark away; `true` where it was set.
     fn take_translated(&mut self) -> bool;
     /// Where [`crate::verdict::Verdict::forward`] is to send the frame.
     fn set_next_hop(&mut self, next_hop: Address);
-    /// Makes the first `len` bytes readable; `false` where there are fewer.
-    fn ensure(&mut self, len: usize) -> bool;
-    fn read<T: Wire>(&self, offset: usize) -> Option<T>;
-    /// Never for a layer-4 checksum: that is [`Packet::update_checksum`]'s.
+    /// Never for a layer-4 checksum: that is [`PacketMut::update_checksum`]'s.
     #[must_use]
     fn write<T: Wire>(&mut self, offset: usize, value: &T) -> bool;
-    /// Tells the checksum at `offset` that a word it covers changed (memory
-    /// order). `proto` decides what a checksum of zero means.
+    /// Tells the checksum at `offset` that what it covers changed by `diff`
+    /// (see [`crate::csum::diff`]). `proto` decides what a checksum of zero
+    /// means.
     #[must_use]
-    fn update_checksum(
-        &mut self,
-        offset: usize,
-        proto: u8,
-        covered: Covered,
-        from: u32,
-        to: u32,
-    ) -> bool;
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+    fn update_checksum(&mut self, offset: usize, proto: u8, covered: Covered, diff: u32) -> bool;
+    /// Tells the frame's metadata that bytes which no checksum in the frame
+    /// covers changed by `diff` (IPv6's hop limit).
+    fn changed_uncovered(&mut self, diff: u32);
 }
 
 /// What of a packet can be tracked.
@@ -120,7 +127,7 @@ impl Headers {
 
     /// As [`Headers::read`], into a value of its own.
     #[inline(always)]
-    pub fn parse<P: Packet>(
+    pub fn parse<P: PacketMut>(
         packet: &mut P,
         ethernet: &Ethernet,
         zone: Zone,
@@ -132,7 +139,7 @@ impl Headers {
 
     /// Reads the headers of a frame whose Ethernet header says IPv4.
     #[inline(always)]
-    pub fn read<P: Packet>(
+    pub fn read<P: PacketMut>(
         &mut self,
         packet: &mut P,
         ethernet: &Ethernet,
@@ -179,7 +186,7 @@ impl Headers {
     }
 
     #[inline(always)]
-    fn ports<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
+    fn ports<P: PacketMut>(&mut self, packet: &mut P) -> Result<(), DropReason> {
         let tcp = self.key.proto == PROTO_TCP;
         let len = if tcp { 20 } else { 8 };
         if !packet.ensure(self.l4 + len) {
@@ -195,7 +202,7 @@ impl Headers {
     }
 
     #[inline(always)]
-    fn echo<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
+    fn echo<P: PacketMut>(&mut self, packet: &mut P) -> Result<(), DropReason> {
         if !packet.ensure(self.l4 + 8) {
             return Err(DropReason::Malformed);
         }

@@ -1,7 +1,10 @@
 //! What the pipeline asks of its surroundings besides the packet.
 
 use crate::{
-    abi::{Address, Config, Endpoint, Flow, FlowKey, Network, PortKey, PortTarget, Uplink},
+    abi::{
+        Address, Config, Endpoint, Family, Flow, FlowKey, Fragment, FragmentKey, Link, Network,
+        PortKey, PortTarget, SynRate, Uplink,
+    },
     conntrack::State,
 };
 
@@ -23,11 +26,23 @@ pub trait Tables {
     fn remove_flow(&mut self, key: &FlowKey);
     fn remove_embryo(&mut self, key: &FlowKey);
     fn endpoint(&mut self, address: &Address) -> Option<&mut Endpoint>;
-    fn network(&self, index: u32) -> Option<Network>;
+    /// The endpoint's side of a link.
+    fn link(&self, ifindex: u32) -> Option<Link>;
+    fn network(&self, index: u32, family: Family) -> Option<Network>;
+    /// Whether what comes in by a link may reach a network's containers at
+    /// their own addresses.
+    fn is_trusted(&self, network: u32, ifindex: u32) -> bool;
     /// The network whose subnet holds `address`.
     fn subnet(&self, address: &Address) -> Option<u32>;
     fn is_host_address(&self, address: &Address) -> bool;
     fn port(&self, key: &PortKey) -> Option<PortTarget>;
+    /// Whether an allow-list has `source` in it.
+    fn is_allowed(&self, list: u32, source: &Address) -> bool;
+    /// The rate of a port, made where there is none; `None`: there is no room.
+    fn syn_rate(&mut self, key: &PortKey) -> Option<&mut SynRate>;
+    fn fragment(&mut self, key: &FragmentKey) -> Option<&mut Fragment>;
+    fn put_fragment(&mut self, key: &FragmentKey, fragment: &Fragment);
+    fn remove_fragment(&mut self, key: &FragmentKey);
     fn uplink(&self, ifindex: u32) -> Option<Uplink>;
     /// Not to be used for SNAT: published, or held by a host socket.
     fn is_reserved_port(&self, port: u16) -> bool;
@@ -55,11 +70,13 @@ pub struct Journey {
     pub source: Address,
 }
 
-/// Time, chance and the host's routes.
+/// Time, and what the host's own stack knows.
 pub trait Env {
     /// Seconds of `CLOCK_MONOTONIC`, coarse.
     fn now(&self) -> u32;
-    fn random(&self) -> u32;
+    /// Whether a socket of the host's would take a packet of `key` (as it
+    /// arrives): a listener, or one that is connected.
+    fn has_socket(&self, key: &FlowKey) -> bool;
     /// Answers `journey`.
     fn route(&self, journey: &mut Journey);
 }

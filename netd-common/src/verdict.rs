@@ -10,11 +10,24 @@ pub enum Hook {
     ToContainer = 1,
     FromUplink = 2,
     ToUplink = 3,
+    /// XDP of an uplink.
+    UplinkXdp = 4,
+    /// Sockets of the host's own processes (a cgroup's `connect`, `sendmsg`).
+    Socket = 5,
 }
 
 impl Hook {
-    pub const ALL: [Self; 4] =
+    /// Those of TC.
+    pub const TC: [Self; 4] =
         [Self::FromContainer, Self::ToContainer, Self::FromUplink, Self::ToUplink];
+    pub const ALL: [Self; 6] = [
+        Self::FromContainer,
+        Self::ToContainer,
+        Self::FromUplink,
+        Self::ToUplink,
+        Self::UplinkXdp,
+        Self::Socket,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -22,6 +35,8 @@ impl Hook {
             Self::ToContainer => crate::abi::names::TO_CONTAINER,
             Self::FromUplink => crate::abi::names::FROM_UPLINK,
             Self::ToUplink => crate::abi::names::TO_UPLINK,
+            Self::UplinkXdp => crate::abi::names::UPLINK_XDP,
+            Self::Socket => crate::abi::names::SOCKET,
         }
     }
 
@@ -31,7 +46,7 @@ impl Hook {
             Self::FromContainer => Some(crate::abi::names::FROM_CONTAINER_SLOW),
             Self::FromUplink => Some(crate::abi::names::FROM_UPLINK_SLOW),
             Self::ToUplink => Some(crate::abi::names::TO_UPLINK_SLOW),
-            Self::ToContainer => None,
+            Self::ToContainer | Self::UplinkXdp | Self::Socket => None,
         }
     }
 }
@@ -109,6 +124,23 @@ drop_reasons! {
     EditFailed = 18, "edit_failed";
     /// The agent has not written its configuration.
     NotConfigured = 19, "not_configured";
+    /// The published port's allow-list does not have the source.
+    NotAllowed = 20, "source_not_allowed";
+    /// More SYNs to a published port than its rate.
+    SynRate = 21, "syn_rate_exceeded";
+    /// A fragment that came before the first one of its datagram, or after
+    /// such a one.
+    FragmentOrder = 22, "fragment_out_of_order";
+    /// Two containers talk to one address by a protocol without ports.
+    TupleTaken = 23, "tuple_taken";
+    /// An ICMP error about a packet of no flow.
+    UnrelatedError = 24, "unrelated_icmp_error";
+    /// A neighbour message that does not speak for its sender.
+    SpoofedNdp = 25, "spoofed_ndp";
+    /// A container that plays the router.
+    RogueRouter = 26, "rogue_router";
+    /// From the host to a network that it is no member of.
+    HostIsolated = 27, "host_isolated";
 }
 
 /// Outcomes below are not drops.

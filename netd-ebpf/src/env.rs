@@ -3,11 +3,11 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_fib_lookup as FibLookup,
-    helpers::{bpf_check_mtu, bpf_fib_lookup, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
+    helpers::{bpf_check_mtu, bpf_fib_lookup, bpf_ktime_get_coarse_ns},
     programs::TcContext,
 };
 use netd_common::{
-    abi::{Address, Config},
+    abi::{Address, Config, FlowKey},
     tables::{Env, Journey, Tables as _},
 };
 
@@ -63,10 +63,9 @@ impl Env for Host {
         (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
     }
 
-    #[inline(always)]
-    fn random(&self) -> u32 {
-        // SAFETY: a plain helper call.
-        unsafe { bpf_get_prandom_u32() }
+    #[inline(never)]
+    fn has_socket(&self, _key: &FlowKey) -> bool {
+        false
     }
 
     #[inline(never)]

@@ -15,7 +15,9 @@ use aya_ebpf::{
 };
 use netd_common::{
     abi::{
-        Address, Config, Counter, Endpoint, Flow, FlowKey, Network, PortKey, PortTarget, Uplink,
+        Address, AllowKey, Config, Counter, Endpoint, Family, Flow, FlowKey, Fragment, FragmentKey,
+        Link, Network, NetworkKey, PortKey, PortTarget, SocketKey, SocketPeer, SynRate, TrustedKey,
+        Uplink,
         stats::{HOOKS, OUTCOMES},
     },
     conntrack::State,
@@ -32,14 +34,27 @@ const NO_PREALLOC: u32 = 1;
 static FLOWS: HashMap<FlowKey, Flow> = HashMap::pinned(524_288, 0);
 #[map]
 static EMBRYONIC: LruHashMap<FlowKey, Flow> = LruHashMap::pinned(131_072, 0);
+/// Datagrams that are on their way in pieces.
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::pinned(16_384, 0);
 #[map]
 static ENDPOINTS: HashMap<Address, Endpoint> = HashMap::pinned(65_536, NO_PREALLOC);
 #[map]
-static NETWORKS: HashMap<u32, Network> = HashMap::pinned(4_096, NO_PREALLOC);
+static LINKS: HashMap<u32, Link> = HashMap::pinned(65_536, NO_PREALLOC);
+#[map]
+static NETWORKS: HashMap<NetworkKey, Network> = HashMap::pinned(8_192, NO_PREALLOC);
+#[map]
+static TRUSTED: HashMap<TrustedKey, u32> = HashMap::pinned(8_192, NO_PREALLOC);
 #[map]
 static SUBNETS: LpmTrie<Address, u32> = LpmTrie::pinned(8_192, NO_PREALLOC);
 #[map]
 static PORTS: HashMap<PortKey, PortTarget> = HashMap::pinned(262_144, NO_PREALLOC);
+#[map]
+static ALLOW: LpmTrie<AllowKey, u32> = LpmTrie::pinned(262_144, NO_PREALLOC);
+#[map]
+static SYN_RATES: LruHashMap<PortKey, SynRate> = LruHashMap::pinned(65_536, 0);
+#[map]
+static SOCKETS: LruHashMap<SocketKey, SocketPeer> = LruHashMap::pinned(65_536, 0);
 #[map]
 static HOST_ADDRS: HashMap<Address, u32> = HashMap::pinned(8_192, NO_PREALLOC);
 #[map]
@@ -170,9 +185,20 @@ impl Tables for Host {
     }
 
     #[inline(always)]
-    fn network(&self, index: u32) -> Option<Network> {
+    fn link(&self, ifindex: u32) -> Option<Link> {
         // SAFETY: as in `flow`.
-        NETWORKS.get_ptr(index).map(|network| unsafe { *network })
+        LINKS.get_ptr(ifindex).map(|link| unsafe { *link })
+    }
+
+    #[inline(always)]
+    fn network(&self, index: u32, family: Family) -> Option<Network> {
+        // SAFETY: as in `flow`.
+        NETWORKS.get_ptr(NetworkKey::new(index, family)).map(|network| unsafe { *network })
+    }
+
+    #[inline(always)]
+    fn is_trusted(&self, network: u32, ifindex: u32) -> bool {
+        TRUSTED.get_ptr(TrustedKey { network, ifindex }).is_some()
     }
 
     #[inline(always)]
@@ -189,6 +215,37 @@ impl Tables for Host {
     fn port(&self, key: &PortKey) -> Option<PortTarget> {
         // SAFETY: as in `flow`.
         PORTS.get_ptr(key).map(|target| unsafe { *target })
+    }
+
+    #[inline(always)]
+    fn is_allowed(&self, list: u32, source: &Address) -> bool {
+        ALLOW.get(Key::new(160, AllowKey { list, addr: *source })).is_some()
+    }
+
+    #[inline(always)]
+    fn syn_rate(&mut self, key: &PortKey) -> Option<&mut SynRate> {
+        if SYN_RATES.get_ptr(key).is_none() {
+            let _ = SYN_RATES.insert(key, SynRate { second: 0, count: 0 }, u64::from(BPF_NOEXIST));
+        }
+        // SAFETY: as in `flow`.
+        SYN_RATES.get_ptr_mut(key).map(|rate| unsafe { &mut *rate })
+    }
+
+    #[inline(always)]
+    fn fragment(&mut self, key: &FragmentKey) -> Option<&mut Fragment> {
+        // SAFETY: as in `flow`.
+        FRAGMENTS.get_ptr_mut(key).map(|fragment| unsafe { &mut *fragment })
+    }
+
+    #[inline(always)]
+    fn put_fragment(&mut self, key: &FragmentKey, fragment: &Fragment) {
+        // What the LRU has no room for is dropped as out of order.
+        let _ = FRAGMENTS.insert(key, fragment, 0);
+    }
+
+    #[inline(always)]
+    fn remove_fragment(&mut self, key: &FragmentKey) {
+        let _ = FRAGMENTS.remove(key);
     }
 
     #[inline(always)]

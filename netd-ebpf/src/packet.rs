@@ -6,7 +6,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::{bpf_l4_csum_replace, bpf_skb_pull_data},
+    helpers::{bpf_csum_update, bpf_l4_csum_replace, bpf_skb_pull_data},
     programs::TcContext,
 };
 use netd_common::{
@@ -14,12 +14,18 @@ use netd_common::{
         Address,
         wire::{PROTO_UDP, Wire},
     },
-    packet::{Covered, Packet},
+    packet::{Covered, Packet, PacketMut},
 };
 
 /// `__sk_buff::tc_index` of a packet that netd translated and sent: nothing
 /// else reads or writes that field between the two programs.
 const TRANSLATED: u32 = 0x6e64;
+
+/// `PACKET_OTHERHOST` (include/uapi/linux/if_packet.h).
+const OTHER_HOST: u32 = 3;
+/// `BPF_F_IPV6` of `bpf_l4_csum_replace` (Linux 6.16, commit ead7f9b8de65).
+const BPF_F_IPV6: u64 = 1 << 7;
+const EINVAL: i64 = -22;
 
 /// Longest header chain that is ever read, so that the verifier can bound
 /// every offset.
@@ -99,6 +105,32 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn ensure(&mut self, len: usize) -> bool {
+        // SAFETY: as in `at`.
+        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        if data + len <= end {
+            return true;
+        }
+        // SAFETY: a plain helper call on the context.
+        len <= self.len() && unsafe { bpf_skb_pull_data(self.skb, len as u32) } == 0
+    }
+
+    #[inline(always)]
+    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+        // SAFETY: bounds were checked in `at`; any bytes are a valid `T`. The
+        // kernel aligns headers as their types want (or allows otherwise).
+        self.at::<T>(offset).map(|pointer| unsafe { *pointer })
+    }
+}
+
+impl PacketMut for Skb {
+    #[inline(always)]
+    fn ingress_ifindex(&self) -> u32 {
+        // SAFETY: as in `at`.
+        unsafe { (*self.skb).ingress_ifindex }
+    }
+
+    #[inline(always)]
     fn gso_size(&self) -> u32 {
         // SAFETY: as in `at`.
         unsafe { (*self.skb).gso_size }
@@ -108,6 +140,12 @@ impl Packet for Skb {
     fn has_vlan(&self) -> bool {
         // SAFETY: as in `at`.
         unsafe { (*self.skb).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn is_for_another(&self) -> bool {
+        // SAFETY: as in `at`.
+        unsafe { (*self.skb).pkt_type == OTHER_HOST }
     }
 
     #[inline(always)]
@@ -134,24 +172,6 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn ensure(&mut self, len: usize) -> bool {
-        // SAFETY: as in `at`.
-        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        if data + len <= end {
-            return true;
-        }
-        // SAFETY: a plain helper call on the context.
-        len <= self.len() && unsafe { bpf_skb_pull_data(self.skb, len as u32) } == 0
-    }
-
-    #[inline(always)]
-    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
-        // SAFETY: bounds were checked in `at`; any bytes are a valid `T`. The
-        // kernel aligns headers as their types want (or allows otherwise).
-        self.at::<T>(offset).map(|pointer| unsafe { *pointer })
-    }
-
-    #[inline(always)]
     fn write<T: Wire>(&mut self, offset: usize, value: &T) -> bool {
         let Some(pointer) = self.at::<T>(offset) else {
             return false;
@@ -163,27 +183,36 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn update_checksum(
-        &mut self,
-        offset: usize,
-        proto: u8,
-        covered: Covered,
-        from: u32,
-        to: u32,
-    ) -> bool {
+    fn update_checksum(&mut self, offset: usize, proto: u8, covered: Covered, diff: u32) -> bool {
         if offset > MAX_OFFSET {
             return false;
         }
-        let mut flags = size_of::<u32>() as u64;
-        if covered == Covered::PseudoHeader {
-            flags |= u64::from(BPF_F_PSEUDO_HDR);
-        }
+        // A size of 0: `to` is the difference.
+        let mut flags = match covered {
+            Covered::Segment => 0,
+            Covered::PseudoHeader4 => u64::from(BPF_F_PSEUDO_HDR),
+            Covered::PseudoHeader6 => u64::from(BPF_F_PSEUDO_HDR) | BPF_F_IPV6,
+        };
         if proto == PROTO_UDP {
             flags |= u64::from(BPF_F_MARK_MANGLED_0);
         }
-        // SAFETY: a plain helper call on the context.
-        unsafe {
-            bpf_l4_csum_replace(self.skb, offset as u32, u64::from(from), u64::from(to), flags) == 0
+        let update = |flags| {
+            // SAFETY: a plain helper call on the context.
+            unsafe { bpf_l4_csum_replace(self.skb, offset as u32, 0, u64::from(diff), flags) }
+        };
+        let mut answer = update(flags);
+        if covered == Covered::PseudoHeader6 && answer == EINVAL {
+            // A kernel without the flag takes the address for IPv4's.
+            answer = update(flags & !BPF_F_IPV6);
+            self.changed_uncovered(diff);
         }
+        answer == 0
+    }
+
+    #[inline(always)]
+    fn changed_uncovered(&mut self, diff: u32) {
+        // SAFETY: a plain helper call on the context. It fails where there is
+        // no checksum over the whole frame, and none is to be updated.
+        unsafe { bpf_csum_update(self.skb, diff) };
     }
 }

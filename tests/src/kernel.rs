@@ -24,8 +24,8 @@ use aya::{
 use netd::datapath::{Datapath, Options};
 use netd_common::{
     abi::{
-        Address, Config, Counter, Endpoint, Flow, FlowKey, Network, PortKey, PortTarget, Uplink,
-        names, stats::OUTCOMES,
+        Address, Config, Counter, Endpoint, Flow, FlowKey, Network, NetworkKey, PortKey,
+        PortTarget, Uplink, names, stats::OUTCOMES,
     },
     model::{
         Frame, World,
@@ -121,7 +121,7 @@ impl Kernel {
         self.set_config(world.config.unwrap_or_default());
         let endpoints: HashMap<_, Address, Endpoint> = self.hash(names::ENDPOINTS);
         replace(endpoints, world.endpoints.iter().map(|(k, v)| (*k, *v)));
-        let networks: HashMap<_, u32, Network> = self.hash(names::NETWORKS);
+        let networks: HashMap<_, NetworkKey, Network> = self.hash(names::NETWORKS);
         replace(networks, world.networks.iter().map(|(k, v)| (*k, *v)));
         let ports: HashMap<_, PortKey, PortTarget> = self.hash(names::PORTS);
         replace(ports, world.ports.iter().map(|(k, v)| (*k, *v)));

@@ -2,6 +2,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::Family;
+
 /// The wildcard (`0.0.0.0`, `::`) and every other address: 16 bytes in network
 /// order, IPv4 as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
 ///
@@ -63,8 +65,11 @@ impl Be16 {
 }
 
 impl Address {
-    /// Matches any address in a [`super::PortKey`].
+    /// No address; in a [`super::PortKey`] any IPv4 address of the host.
     pub const ANY: Self = Self([0; 4]);
+    /// In a [`super::PortKey`] any IPv6 address of the host: `::ffff:0:0:0`, a
+    /// prefix of no use on the wire.
+    pub const ANY6: Self = Self([0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), 0, 0]);
 
     /// `a.b.c.d`, its bytes in network order.
     #[inline(always)]
@@ -98,6 +103,12 @@ impl Address {
         self.0
     }
 
+    /// The link-local address that is made of a MAC (RFC 4291, appendix A).
+    pub const fn link_local(mac: Mac) -> Self {
+        let [a, b, c, d, e, f] = mac.octets();
+        Self::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    }
+
     pub const fn octets(&self) -> [u8; 16] {
         let [a, b, c, d] = self.0;
         let (a, b, c, d) = (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes(), d.to_ne_bytes());
@@ -111,6 +122,11 @@ impl Address {
     #[inline(always)]
     pub const fn v4_octets(&self) -> [u8; 4] {
         self.0[3].to_ne_bytes()
+    }
+
+    #[inline(always)]
+    pub const fn family(&self) -> Family {
+        if self.is_v4() { Family::V4 } else { Family::V6 }
     }
 
     #[inline(always)]

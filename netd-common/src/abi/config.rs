@@ -27,12 +27,19 @@ pub struct Config {
     pub seed: u32,
     /// `Config::*` bits.
     pub features: u32,
+    /// Cookie of the agent's network namespace (`SO_NETNS_COOKIE`): sockets of
+    /// other namespaces are left alone. 0: not known, all are.
+    pub netns_cookie: u64,
 }
 
 impl Config {
     /// `bpf_fib_lookup` knows `BPF_FIB_LOOKUP_SRC` (Linux 6.7, commit
     /// dab4e1f06cabb).
     pub const FIB_SRC: u32 = 1;
+    /// Someone reads `EVENTS`.
+    pub const MONITOR: u32 = 1 << 1;
+    /// A UDP port has an allow-list: XDP has to look at UDP too.
+    pub const UDP_LISTED: u32 = 1 << 2;
 }
 
 /// Value of `UPLINKS`, by ifindex.
@@ -42,6 +49,13 @@ pub struct Uplink {
     /// Source of masqueraded packets where the route names none.
     pub addr4: Address,
     pub addr6: Address,
+    /// `Uplink::*` bits.
+    pub flags: u32,
 }
 
-pod!(PortRange: 4, Config: 24, Uplink: 32);
+impl Uplink {
+    /// Its packets have been through `uplink_xdp`, which counts SYNs.
+    pub const XDP: u32 = 1;
+}
+
+pod!(PortRange: 4, Config: 32, Uplink: 36);

@@ -1,8 +1,10 @@
-//! `ENDPOINTS`, `NETWORKS`, `SUBNETS` and `HOST_ADDRS`: who is where.
+//! `ENDPOINTS`, `LINKS`, `NETWORKS`, `TRUSTED`, `SUBNETS` and `HOST_ADDRS`: who is
+//! where, and who may reach whom.
 
 use super::{Address, Mac, pod};
 
-/// Value of `ENDPOINTS`, by the endpoint's [`Address`]. Written by the IPAM
+/// Value of `ENDPOINTS`, by each of the endpoint's addresses: IPv4, IPv6 and
+/// the link-local one that is made of its MAC (RFC 4291, appendix A). Written by the IPAM
 /// controller before a lease is acknowledged, and once the container's end is
 /// in a namespace of its own: `redirect_peer` drops what it can't take there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +31,42 @@ impl Endpoint {
     pub const ICC: u32 = 1 << 1;
 }
 
-/// Value of `NETWORKS`, by index.
+/// Value of `LINKS`, by the ifindex of an endpoint's host-side veth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Link {
+    /// The network's index.
+    pub network: u32,
+    /// `Link::*` bits.
+    pub flags: u32,
+}
+
+impl Link {
+    /// The network has IPv6.
+    pub const IPV6: u32 = 1;
+}
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Family {
+    V4 = 0,
+    V6 = 1,
+}
+
+/// Key of `NETWORKS`: a network has a policy for each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct NetworkKey(pub u32);
+
+impl NetworkKey {
+    #[inline(always)]
+    pub const fn new(index: u32, family: Family) -> Self {
+        Self(index << 1 | family as u32)
+    }
+}
+
+/// Value of `NETWORKS`: how packets of one family cross a network's border.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Network {
@@ -39,6 +76,9 @@ pub struct Network {
     pub flags: u32,
     /// The gateway: source of a container that reaches itself.
     pub gateway: Address,
+    /// Source of masqueraded packets (`host_ipv4`, `host_ipv6`);
+    /// [`Address::ANY`]: the route's, or else the uplink's.
+    pub source: Address,
 }
 
 impl Network {
@@ -48,6 +88,27 @@ impl Network {
     pub const INTERNAL: u32 = 1 << 1;
     /// Containers of the network may reach each other.
     pub const ICC: u32 = 1 << 2;
+    /// Others may reach every port of a container at its own address
+    /// (gateway mode `nat-unprotected`).
+    pub const UNPROTECTED: u32 = 1 << 3;
+    /// Others may ping a container at its own address (gateway mode `routed`;
+    /// its published ports are in `PORTS` under that address).
+    pub const ROUTED: u32 = 1 << 4;
+    /// The host is no member of the network (gateway mode `isolated`).
+    pub const ISOLATED: u32 = 1 << 5;
+    /// The gateway is not the host (`inhibit_ipv4`): what is sent to another
+    /// MAC than the bridge's is the bridge's to carry.
+    pub const INHIBITED: u32 = 1 << 6;
+}
+
+/// Key of `TRUSTED`: whoever comes in by this link reaches the network's
+/// containers at their own addresses (`trusted_host_interfaces`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct TrustedKey {
+    /// The network's index.
+    pub network: u32,
+    pub ifindex: u32,
 }
 
 /// Key of `SUBNETS` (LPM), value: the network's index. `bits` counts from the
@@ -59,4 +120,4 @@ pub struct Prefix {
     pub addr: Address,
 }
 
-pod!(Endpoint: 28, Network: 24, Prefix: 20);
+pod!(Endpoint: 28, Link: 8, NetworkKey: 4, Network: 40, TrustedKey: 8, Prefix: 20);

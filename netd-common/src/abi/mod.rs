@@ -10,21 +10,27 @@
 pub mod addr;
 pub mod config;
 pub mod endpoint;
+pub mod event;
 pub mod flow;
+pub mod fragment;
 pub mod names;
 pub mod port;
+pub mod socket;
 pub mod stats;
 pub mod wire;
 
 pub use addr::{Address, Be16, Mac};
 pub use config::{Config, PortRange, Uplink};
-pub use endpoint::{Endpoint, Network, Prefix};
+pub use endpoint::{Endpoint, Family, Link, Network, NetworkKey, Prefix, TrustedKey};
+pub use event::Event;
 pub use flow::{Flow, FlowKey, Zone};
-pub use port::{PortKey, PortTarget};
+pub use fragment::{Fragment, FragmentKey};
+pub use port::{AllowKey, PortKey, PortTarget, SynRate};
+pub use socket::{SocketKey, SocketPeer};
 pub use stats::Counter;
 
 /// The version of every layout in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Marks a type as plain old data for aya's typed maps (feature `user`).
 macro_rules! pod {

@@ -2,30 +2,44 @@
 
 pub const FLOWS: &str = "FLOWS";
 pub const EMBRYONIC: &str = "EMBRYONIC";
+pub const FRAGMENTS: &str = "FRAGMENTS";
 pub const ENDPOINTS: &str = "ENDPOINTS";
+pub const LINKS: &str = "LINKS";
 pub const NETWORKS: &str = "NETWORKS";
+pub const TRUSTED: &str = "TRUSTED";
 pub const SUBNETS: &str = "SUBNETS";
 pub const PORTS: &str = "PORTS";
+pub const ALLOW: &str = "ALLOW";
+pub const SYN_RATES: &str = "SYN_RATES";
+pub const SOCKETS: &str = "SOCKETS";
 pub const HOST_ADDRS: &str = "HOST_ADDRS";
 pub const UPLINKS: &str = "UPLINKS";
 pub const RESERVED_PORTS: &str = "RESERVED_PORTS";
 pub const STATS: &str = "STATS";
 pub const CONFIG: &str = "CONFIG";
+pub const EVENTS: &str = "EVENTS";
 pub const SLOW: &str = "SLOW";
 
 /// All maps, each pinned under its name.
-pub const MAPS: [&str; 12] = [
+pub const MAPS: [&str; 19] = [
     FLOWS,
     EMBRYONIC,
+    FRAGMENTS,
     ENDPOINTS,
+    LINKS,
     NETWORKS,
+    TRUSTED,
     SUBNETS,
     PORTS,
+    ALLOW,
+    SYN_RATES,
+    SOCKETS,
     HOST_ADDRS,
     UPLINKS,
     RESERVED_PORTS,
     STATS,
     CONFIG,
+    EVENTS,
     SLOW,
 ];
 
@@ -33,6 +47,9 @@ pub const FROM_CONTAINER: &str = "from_container";
 pub const TO_CONTAINER: &str = "to_container";
 pub const FROM_UPLINK: &str = "from_uplink";
 pub const TO_UPLINK: &str = "to_uplink";
+pub const UPLINK_XDP: &str = "uplink_xdp";
+/// What the programs of a cgroup's sockets count as.
+pub const SOCKET: &str = "socket";
 
 /// The slow path's programs, entered from those above by a tail call.
 pub const FROM_CONTAINER_SLOW: &str = "from_container_slow";

@@ -8,7 +8,8 @@ use crate::{
         Address,
         wire::{self, PROTO_UDP, Wire},
     },
-    packet::{Covered, Packet},
+    csum,
+    packet::{Covered, Packet, PacketMut},
 };
 
 /// The kernel side reads no further into a packet.
@@ -22,10 +23,14 @@ pub struct Frame {
     pub bytes: Vec<u8>,
     /// The link whose program runs.
     pub ifindex: u32,
+    /// The link that it came in by; 0: it was made here.
+    pub ingress_ifindex: u32,
     /// Payload bytes of each segment; 0: no burst of segments.
     pub gso_size: u32,
     /// A VLAN tag was set aside.
     pub vlan: bool,
+    /// It was sent to another MAC than its link's.
+    pub for_another: bool,
     /// netd's own mark.
     pub translated: bool,
     /// Where a verdict of "forward" sends the frame.
@@ -49,12 +54,33 @@ impl Packet for Frame {
         self.bytes.len()
     }
 
+    fn ensure(&mut self, len: usize) -> bool {
+        len <= self.bytes.len()
+    }
+
+    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        wire::read(&self.bytes, offset)
+    }
+}
+
+impl PacketMut for Frame {
+    fn ingress_ifindex(&self) -> u32 {
+        self.ingress_ifindex
+    }
+
     fn gso_size(&self) -> u32 {
         self.gso_size
     }
 
     fn has_vlan(&self) -> bool {
         self.vlan
+    }
+
+    fn is_for_another(&self) -> bool {
+        self.for_another
     }
 
     fn mark_translated(&mut self) {
@@ -69,31 +95,14 @@ impl Packet for Frame {
         self.next_hop = next_hop;
     }
 
-    fn ensure(&mut self, len: usize) -> bool {
-        len <= self.bytes.len()
-    }
-
-    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
-        if offset > MAX_OFFSET {
-            return None;
-        }
-        wire::read(&self.bytes, offset)
-    }
-
     fn write<T: Wire>(&mut self, offset: usize, value: &T) -> bool {
         offset <= MAX_OFFSET && !self.refuses_edits && wire::write(&mut self.bytes, offset, value)
     }
 
-    /// As `bpf_l4_csum_replace` with `BPF_F_MARK_MANGLED_0` for UDP
-    /// (net/core/filter.c): no checksum stays none, and zero is sent as ffff.
-    fn update_checksum(
-        &mut self,
-        offset: usize,
-        proto: u8,
-        _covered: Covered,
-        from: u32,
-        to: u32,
-    ) -> bool {
+    /// As `bpf_l4_csum_replace` of a difference, with `BPF_F_MARK_MANGLED_0`
+    /// for UDP (net/core/filter.c): no checksum stays none, and zero is sent as
+    /// ffff.
+    fn update_checksum(&mut self, offset: usize, proto: u8, _covered: Covered, diff: u32) -> bool {
         let Some([a, b]) = self.bytes.get(offset..).and_then(|rest| rest.first_chunk().copied())
         else {
             return false;
@@ -105,24 +114,19 @@ impl Packet for Frame {
         if proto == PROTO_UDP && old == 0 {
             return true;
         }
-        let new = match csum_replace4(old, from, to) {
+        let new = match csum_replace_by_diff(old, diff) {
             0 if proto == PROTO_UDP => MANGLED_ZERO,
             new => new,
         };
         self.bytes[offset..offset + 2].copy_from_slice(&new.to_ne_bytes());
         true
     }
+
+    fn changed_uncovered(&mut self, _diff: u32) {}
 }
 
 /// The kernel's own steps (include/net/checksum.h), which differ from RFC
 /// 1624's in which of its two zeroes they give.
-fn csum_replace4(check: u16, from: u32, to: u32) -> u16 {
-    let sum = csum_add(csum_add(!u32::from(check), !from), to);
-    !crate::csum::fold(sum)
-}
-
-/// Addition with the carry brought around.
-fn csum_add(a: u32, b: u32) -> u32 {
-    let (sum, carried) = a.overflowing_add(b);
-    sum + u32::from(carried)
+fn csum_replace_by_diff(check: u16, diff: u32) -> u16 {
+    !csum::fold(csum::add(diff, !u32::from(check)))
 }

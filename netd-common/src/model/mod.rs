@@ -31,6 +31,7 @@ pub fn run(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
         Hook::ToContainer => pipeline::to_container(frame, world),
         Hook::FromUplink => pipeline::from_uplink(frame, world),
         Hook::ToUplink => pipeline::to_uplink(frame, world),
+        Hook::UplinkXdp | Hook::Socket => Verdict::PASS,
     };
     // As in the kernel, it still holds what the packet before left in it.
     let mut scratch = world.scratch;
@@ -38,7 +39,7 @@ pub fn run(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
         Hook::FromContainer => pipeline::from_container_slow(frame, world, &mut scratch),
         Hook::FromUplink => pipeline::from_uplink_slow(frame, world, &mut scratch),
         Hook::ToUplink => pipeline::to_uplink_slow(frame, world, &mut scratch),
-        Hook::ToContainer => Verdict::UNDECIDED,
+        Hook::ToContainer | Hook::UplinkXdp | Hook::Socket => Verdict::UNDECIDED,
     });
     world.scratch = scratch;
     assert!(verdict.is_decided(), "{} left a packet undecided: {frame:02x?}", hook.name());

@@ -15,7 +15,7 @@ use std::vec::Vec;
 
 use super::{Datagram, Frame, Hop, Layer4, Route, World, std};
 use crate::abi::{
-    Address, Be16, Endpoint, Mac, Network, PortKey, PortTarget, Prefix, Uplink,
+    Address, Be16, Endpoint, Family, Mac, Network, NetworkKey, PortKey, PortTarget, Prefix, Uplink,
     wire::{PROTO_TCP, PROTO_UDP},
 };
 
@@ -183,7 +183,8 @@ pub fn world() -> World {
         (ROUTED_NET, Network::ICC),
     ] {
         let (bridge_ifindex, gateway) = (bridge(index), gateway(index).into());
-        world.networks.insert(index, Network { bridge_ifindex, flags, gateway });
+        let network = Network { bridge_ifindex, flags, gateway, source: Address::ANY };
+        world.networks.insert(NetworkKey::new(index, Family::V4), network);
         let [a, b, ..] = Address::v4_octets(&gateway);
         world.subnets.push((Prefix::v4([a, b, 0, 0], 16), index));
     }
@@ -194,13 +195,15 @@ pub fn world() -> World {
     let own = [HOST, ALIAS, HOST1, Ipv4Addr::new(100, 64, 0, 1), Ipv4Addr::LOCALHOST];
     world.host_addresses.extend(own.into_iter().chain(gateways).map(Address::from));
     for (ifindex, address) in [(UP0, HOST), (UP1, HOST1)] {
-        world.uplinks.insert(ifindex, Uplink { addr4: address.into(), addr6: Address::ANY });
+        world
+            .uplinks
+            .insert(ifindex, Uplink { addr4: address.into(), addr6: Address::ANY, flags: 0 });
     }
     for (at, port, proto, target, target_port) in PORTS {
         let addr = at.map_or(Address::ANY, Address::from);
         let key = PortKey { addr, port: Be16::from_host(port), proto, pad: 0 };
         let port = Be16::from_host(target_port);
-        world.ports.insert(key, PortTarget { addr: target.into(), port, pad: 0, allow: 0 });
+        world.ports.insert(key, PortTarget { addr: target.into(), port, ..PortTarget::default() });
     }
     world.reserved_ports.extend(PORTS.map(|(_, port, ..)| port));
     world.routes = routes();

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::std;
 use crate::{
     abi::{
-        ABI_VERSION, Address, Config, Counter, Endpoint, Flow, FlowKey, Network, PortKey,
-        PortRange, PortTarget, Prefix, Uplink,
+        ABI_VERSION, Address, Config, Counter, Endpoint, Family, Flow, FlowKey, Fragment,
+        FragmentKey, Link, Network, NetworkKey, PortKey, PortRange, PortTarget, Prefix, SynRate,
+        TrustedKey, Uplink,
     },
     conntrack::State,
     pipeline::Scratch,
@@ -43,16 +44,23 @@ pub struct World {
     /// Never evicts by itself: tests do.
     pub embryonic: HashMap<FlowKey, Flow>,
     pub endpoints: HashMap<Address, Endpoint>,
-    pub networks: HashMap<u32, Network>,
+    pub links: HashMap<u32, Link>,
+    pub networks: HashMap<NetworkKey, Network>,
+    pub trusted: HashSet<TrustedKey>,
     pub subnets: std::vec::Vec<(Prefix, u32)>,
     pub ports: HashMap<PortKey, PortTarget>,
+    /// By list: what it allows.
+    pub allow: std::vec::Vec<(u32, Prefix)>,
+    pub syn_rates: HashMap<PortKey, SynRate>,
+    pub fragments: HashMap<FragmentKey, Fragment>,
     pub host_addresses: HashSet<Address>,
+    /// What the host's sockets take, as it arrives.
+    pub sockets: HashSet<FlowKey>,
     pub uplinks: HashMap<u32, Uplink>,
     pub reserved_ports: HashSet<u16>,
     pub routes: std::vec::Vec<Route>,
     /// Seconds.
     pub now: u32,
-    pub random: u32,
     /// By hook and outcome.
     pub stats: BTreeMap<(u32, u32), Counter>,
     pub(super) scratch: Scratch,
@@ -69,6 +77,7 @@ impl Default for World {
             route_generation: 1,
             seed: 0x5eed,
             features: Config::FIB_SRC,
+            netns_cookie: 1,
             pad: 0,
         };
         Self {
@@ -77,15 +86,20 @@ impl Default for World {
             flows_capacity: usize::MAX,
             embryonic: HashMap::new(),
             endpoints: HashMap::new(),
+            links: HashMap::new(),
             networks: HashMap::new(),
+            trusted: HashSet::new(),
             subnets: std::vec![],
             ports: HashMap::new(),
+            allow: std::vec![],
+            syn_rates: HashMap::new(),
+            fragments: HashMap::new(),
             host_addresses: HashSet::new(),
+            sockets: HashSet::new(),
             uplinks: HashMap::new(),
             reserved_ports: HashSet::new(),
             routes: std::vec![],
             now: 1_000,
-            random: 4,
             stats: BTreeMap::new(),
             scratch: Scratch::default(),
         }
@@ -185,8 +199,16 @@ impl Tables for World {
         self.endpoints.get_mut(address)
     }
 
-    fn network(&self, index: u32) -> Option<Network> {
-        self.networks.get(&index).copied()
+    fn link(&self, ifindex: u32) -> Option<Link> {
+        self.links.get(&ifindex).copied()
+    }
+
+    fn network(&self, index: u32, family: Family) -> Option<Network> {
+        self.networks.get(&NetworkKey::new(index, family)).copied()
+    }
+
+    fn is_trusted(&self, network: u32, ifindex: u32) -> bool {
+        self.trusted.contains(&TrustedKey { network, ifindex })
     }
 
     fn subnet(&self, address: &Address) -> Option<u32> {
@@ -200,6 +222,26 @@ impl Tables for World {
 
     fn port(&self, key: &PortKey) -> Option<PortTarget> {
         self.ports.get(key).copied()
+    }
+
+    fn is_allowed(&self, list: u32, source: &Address) -> bool {
+        self.allow.iter().any(|(own, prefix)| *own == list && prefix.holds(source))
+    }
+
+    fn syn_rate(&mut self, key: &PortKey) -> Option<&mut SynRate> {
+        Some(self.syn_rates.entry(*key).or_default())
+    }
+
+    fn fragment(&mut self, key: &FragmentKey) -> Option<&mut Fragment> {
+        self.fragments.get_mut(key)
+    }
+
+    fn put_fragment(&mut self, key: &FragmentKey, fragment: &Fragment) {
+        self.fragments.insert(*key, *fragment);
+    }
+
+    fn remove_fragment(&mut self, key: &FragmentKey) {
+        self.fragments.remove(key);
     }
 
     fn uplink(&self, ifindex: u32) -> Option<Uplink> {
@@ -216,8 +258,8 @@ impl Env for World {
         self.now
     }
 
-    fn random(&self) -> u32 {
-        self.random
+    fn has_socket(&self, key: &FlowKey) -> bool {
+        self.sockets.contains(key)
     }
 
     fn route(&self, journey: &mut Journey) {

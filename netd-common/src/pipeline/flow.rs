@@ -3,12 +3,12 @@
 use super::Scratch;
 use crate::{
     abi::{
-        Flow, FlowKey,
+        Family, Flow, FlowKey,
         wire::{ETHERNET_LEN, PROTO_TCP, TCP_FIN, TCP_RST, TCP_SYN},
     },
     conntrack::{self, Next, State},
     nat,
-    packet::{Headers, Kind, Packet},
+    packet::{Headers, Kind, PacketMut},
     tables::World,
     verdict::{DropReason, Verdict},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Forwards a packet of an answered flow in its steady state. Undecided: there
 /// is no such flow, its state moves, or its route is old.
 #[inline(always)]
-pub(super) fn established<P: Packet, W: World>(
+pub(super) fn established<P: PacketMut, W: World>(
     packet: &mut P,
     world: &mut W,
     headers: &Headers,
@@ -42,7 +42,7 @@ pub(super) fn established<P: Packet, W: World>(
 /// Forwards any packet of a known flow. Undecided: there is none, or it is
 /// over and a new one begins.
 #[inline(always)]
-pub(super) fn known<P: Packet, W: World>(
+pub(super) fn known<P: PacketMut, W: World>(
     packet: &mut P,
     world: &mut W,
     scratch: &mut Scratch,
@@ -69,7 +69,7 @@ pub(super) fn known<P: Packet, W: World>(
 
 /// Sends a packet by its flow, whichever table that is in.
 #[inline(never)]
-pub(super) fn finish<P: Packet, W: World>(
+pub(super) fn finish<P: PacketMut, W: World>(
     packet: &mut P,
     world: &mut W,
     scratch: &mut Scratch,
@@ -131,7 +131,7 @@ fn promote<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) {
 
 /// The container's own direction must come from its link and its MAC.
 #[inline(always)]
-fn spoofed<P: Packet>(packet: &P, headers: &Headers, flow: &Flow) -> Option<DropReason> {
+fn spoofed<P: PacketMut>(packet: &P, headers: &Headers, flow: &Flow) -> Option<DropReason> {
     if flow.in_ifindex == 0 {
         None
     } else if flow.in_ifindex != packet.ifindex() {
@@ -144,7 +144,7 @@ fn spoofed<P: Packet>(packet: &P, headers: &Headers, flow: &Flow) -> Option<Drop
 }
 
 #[inline(always)]
-pub(super) fn account<P: Packet>(flow: &mut Flow, packet: &P, now: u32) {
+pub(super) fn account<P: PacketMut>(flow: &mut Flow, packet: &P, now: u32) {
     flow.packets += 1;
     flow.bytes += packet.len() as u64;
     // A store only once a second keeps the line shared between CPUs.
@@ -187,7 +187,7 @@ fn advance<W: World>(world: &mut W, headers: &Headers) -> bool {
 
 /// Translates the packet and sends it where its flow goes.
 #[inline(always)]
-pub(super) fn send<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) -> Verdict {
+pub(super) fn send<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow) -> Verdict {
     if headers.ip.ttl <= 1 {
         // Only a container's packet may go to the stack as it is: for one from
         // outside the stack would answer in the container's place.
@@ -222,7 +222,7 @@ pub(super) fn send<P: Packet>(packet: &mut P, headers: &Headers, flow: &Flow) ->
 /// Whether the packet, or a segment it will be cut into, is too long for the
 /// path: the stack then fragments it or says so.
 #[inline(always)]
-fn exceeds<P: Packet>(packet: &P, headers: &Headers, mtu: u16) -> bool {
+fn exceeds<P: PacketMut>(packet: &P, headers: &Headers, mtu: u16) -> bool {
     if mtu == 0 || packet.len() - ETHERNET_LEN <= usize::from(mtu) {
         return false;
     }
@@ -258,7 +258,7 @@ fn reroute<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
         return Verdict::drop(DropReason::NoEndpoint);
     };
     let index = endpoint.network;
-    let Some(network) = world.network(index) else {
+    let Some(network) = world.network(index, Family::V4) else {
         return Verdict::drop(DropReason::NoEndpoint);
     };
     (journey.from, journey.proto) = (network.bridge_ifindex, u32::from(key.proto));

@@ -3,19 +3,19 @@
 use super::{Scratch, flow, open};
 use crate::{
     abi::{
-        Address, Endpoint, Network, Zone,
+        Address, Endpoint, Family, Network, Zone,
         wire::{
             ARP_LEN, Arp, ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet,
         },
     },
-    packet::{Headers, Kind, Packet},
+    packet::{Headers, Kind, PacketMut},
     tables::World,
     verdict::{DropReason, Verdict},
 };
 
 /// Neighbours, answered SNAT flows, replies of published ports.
 #[inline(always)]
-pub fn from_container<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdict {
+pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdict {
     // A container's own programs could have set it.
     packet.take_translated();
     let Some(ethernet) = packet.read::<Ethernet>(0) else {
@@ -60,7 +60,7 @@ pub fn from_container<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Ver
 
 /// Everything else: anti-spoofing, first packets, hairpin, ARP.
 #[inline(always)]
-pub fn from_container_slow<P: Packet, W: World>(
+pub fn from_container_slow<P: PacketMut, W: World>(
     packet: &mut P,
     world: &mut W,
     scratch: &mut Scratch,
@@ -99,7 +99,7 @@ pub fn from_container_slow<P: Packet, W: World>(
 
 /// The endpoint that sent the packet: its address, link and MAC must agree.
 #[inline(always)]
-fn sender<'w, P: Packet, W: World>(
+fn sender<'w, P: PacketMut, W: World>(
     packet: &P,
     world: &'w mut W,
     headers: &Headers,
@@ -120,7 +120,7 @@ fn sender<'w, P: Packet, W: World>(
 
 /// Delivery to an endpoint of the host. Undecided: the destination is none.
 #[inline(always)]
-fn neighbour<P: Packet, W: World>(
+fn neighbour<P: PacketMut, W: World>(
     packet: &mut P,
     world: &mut W,
     headers: &Headers,
@@ -147,7 +147,7 @@ fn neighbour<P: Packet, W: World>(
 #[inline(always)]
 fn first_contact<W: World>(world: &mut W, scratch: &mut Scratch, own_network: u32) -> Verdict {
     let key = &scratch.headers.key;
-    let Some(network) = world.network(own_network) else {
+    let Some(network) = world.network(own_network, Family::V4) else {
         return Verdict::drop(DropReason::NotConfigured);
     };
     if world.is_host_address(&key.dst) {
@@ -193,7 +193,7 @@ fn is_link_scoped(address: &Address) -> bool {
 
 /// An ARP message must speak for its sender: link, MAC and address.
 #[inline(never)]
-fn arp<P: Packet, W: World>(packet: &mut P, world: &mut W, ethernet: &Ethernet) -> Verdict {
+fn arp<P: PacketMut, W: World>(packet: &mut P, world: &mut W, ethernet: &Ethernet) -> Verdict {
     if !packet.ensure(ETHERNET_LEN + ARP_LEN) {
         return Verdict::drop(DropReason::Malformed);
     }

@@ -6,7 +6,7 @@ use crate::{
         Address, Zone,
         wire::{ETHERTYPE_IPV4, Ethernet},
     },
-    packet::{Headers, Kind, Packet},
+    packet::{Headers, Kind, PacketMut},
     tables::World,
     verdict::{DropReason, Verdict},
 };
@@ -14,7 +14,7 @@ use crate::{
 /// Replies to SNAT, answered flows of published ports. What is not netd's
 /// goes on untouched.
 #[inline(always)]
-pub fn from_uplink<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdict {
+pub fn from_uplink<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdict {
     // A tagged frame is for the VLAN link above, which has its own program.
     if packet.has_vlan() {
         return Verdict::PASS;
@@ -37,7 +37,7 @@ pub fn from_uplink<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdic
 
 /// First packets of published ports; no direct way to a container.
 #[inline(always)]
-pub fn from_uplink_slow<P: Packet, W: World>(
+pub fn from_uplink_slow<P: PacketMut, W: World>(
     packet: &mut P,
     world: &mut W,
     scratch: &mut Scratch,

@@ -6,7 +6,7 @@
 use super::Scratch;
 use crate::{
     abi::{
-        Address, Be16, Endpoint, Flow, FlowKey, Network, PortKey, PortTarget,
+        Address, Be16, Endpoint, Family, Flow, FlowKey, Network, PortKey, PortTarget,
         wire::{ETHERNET_LEN, PROTO_ICMP, PROTO_TCP, TCP_ACK, TCP_RST, TCP_SYN},
     },
     nat,
@@ -118,7 +118,7 @@ pub(super) fn inbound<W: World>(
     draft.reply.flags |= Flow::REWRITE_SRC;
     draft.reply.leaves(server);
     let server_network = server.network;
-    let Some(network) = world.network(server_network) else {
+    let Some(network) = world.network(server_network, Family::V4) else {
         return Verdict::drop(DropReason::NoEndpoint);
     };
     if network.flags & Network::INTERNAL != 0 {
@@ -152,7 +152,7 @@ pub(super) fn hairpin<W: World>(
     draft.original.enters(server);
     draft.reply.leaves(server);
     let server_network = server.network;
-    let Some(network) = world.network(server_network) else {
+    let Some(network) = world.network(server_network, Family::V4) else {
         return Verdict::drop(DropReason::NoEndpoint);
     };
     if network.flags & Network::INTERNAL != 0 {

@@ -6,14 +6,14 @@ use crate::{
         Zone,
         wire::{ETHERTYPE_IPV4, Ethernet},
     },
-    packet::{Headers, Packet},
+    packet::{Headers, PacketMut},
     tables::World,
     verdict::{DropReason, Verdict},
 };
 
 /// Lets in the host itself and the container's own network, nothing else.
 #[inline(always)]
-pub fn to_container<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdict {
+pub fn to_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdict {
     let Some(ethernet) = packet.read::<Ethernet>(0) else {
         return Verdict::PASS;
     };

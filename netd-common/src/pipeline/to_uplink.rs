@@ -3,18 +3,18 @@
 use super::{Scratch, flow, open};
 use crate::{
     abi::{
-        Address, Flow, Network, Zone,
+        Address, Family, Flow, Network, Zone,
         wire::{ETHERNET_LEN, ETHERTYPE_IPV4, Ethernet, Ipv4},
     },
     nat,
-    packet::{Headers, Kind, Packet},
+    packet::{Headers, Kind, PacketMut},
     tables::World,
     verdict::{DropReason, Verdict},
 };
 
 /// What netd sent and what the host sent goes on.
 #[inline(always)]
-pub fn to_uplink<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdict {
+pub fn to_uplink<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdict {
     if packet.take_translated() {
         return Verdict::PASS;
     }
@@ -36,7 +36,7 @@ pub fn to_uplink<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdict 
 /// What the stack forwarded for a container is translated here or dropped: no
 /// container's address ever leaves a network that masquerades.
 #[inline(always)]
-pub fn to_uplink_slow<P: Packet, W: World>(
+pub fn to_uplink_slow<P: PacketMut, W: World>(
     packet: &mut P,
     world: &mut W,
     scratch: &mut Scratch,
@@ -51,7 +51,7 @@ pub fn to_uplink_slow<P: Packet, W: World>(
     let Some(index) = world.subnet(&scratch.headers.key.src) else {
         return Verdict::PASS;
     };
-    let Some(network) = world.network(index) else {
+    let Some(network) = world.network(index, Family::V4) else {
         return Verdict::drop(DropReason::NotConfigured);
     };
     if network.flags & Network::INTERNAL != 0 {
@@ -78,7 +78,7 @@ pub fn to_uplink_slow<P: Packet, W: World>(
 /// Translates a packet of a known flow; the stack has counted the hop.
 /// Undecided: there is none.
 #[inline(never)]
-fn known<P: Packet, W: World>(packet: &mut P, world: &mut W, headers: &Headers) -> Verdict {
+fn known<P: PacketMut, W: World>(packet: &mut P, world: &mut W, headers: &Headers) -> Verdict {
     if headers.kind != Kind::Flow {
         return Verdict::UNDECIDED;
     }

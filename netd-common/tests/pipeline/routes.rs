@@ -1,7 +1,10 @@
 //! Routes that change under a flow.
 
 use netd_common::{
-    abi::wire::{TCP_ACK, TCP_SYN},
+    abi::{
+        Family, NetworkKey,
+        wire::{TCP_ACK, TCP_SYN},
+    },
     model::{
         Datagram, Layer4, Route, World,
         scene::{self, CLIENT, FAR, HOST, OFF0, ONE, OUTSIDE, ROUTER1, UP0, UP1, WEB, incoming},
@@ -78,7 +81,7 @@ fn a_flow_never_leaves_by_a_link_that_is_no_uplink() {
 fn a_flow_whose_network_is_gone_ends() {
     let mut world = scene::world();
     forwarded(from_container(&mut world, &CLIENT, &asked()));
-    world.networks.remove(&ONE);
+    world.networks.remove(&NetworkKey::new(ONE, Family::V4));
     world.raise_generation();
     let (verdict, _) = from_container(&mut world, &CLIENT, &asked());
     assert_eq!(verdict, Verdict::drop(DropReason::NoEndpoint));

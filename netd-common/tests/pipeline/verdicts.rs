@@ -99,6 +99,7 @@ fn the_table_has_every_verdict_of_every_hook() {
             Hook::ToContainer => &[Verdict::PASS],
             Hook::FromUplink => &[Verdict::PASS, Verdict::deliver(1)],
             Hook::ToUplink => &[Verdict::PASS, Verdict::TRANSLATED],
+            Hook::UplinkXdp | Hook::Socket => &[],
         };
         let expected: BTreeSet<_> =
             forwarded.iter().map(|verdict| verdict.outcome()).chain(drops).collect();

@@ -65,6 +65,7 @@ impl Work {
                     bridge_ifindex: ifindex(bridge)?,
                     flags: *flags,
                     gateway: (*gateway).into(),
+                    source: Address::ANY,
                 };
                 self.datapath.tables.put_network(*index, network, subnets)
             }
@@ -84,8 +85,7 @@ impl Work {
                 let target = PortTarget {
                     addr: (*address).into(),
                     port: Be16::from_host(*port),
-                    pad: 0,
-                    allow: 0,
+                    ..PortTarget::default()
                 };
                 self.datapath
                     .tables

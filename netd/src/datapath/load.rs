@@ -42,8 +42,8 @@ impl Datapath {
             .verifier_log_level(VerifierLogLevel::STATS)
             .load(OBJECT)
             .map_err(|error| Error::Load(Box::new(error)))?;
-        let slow = Hook::ALL.iter().filter_map(|hook| hook.slow_name());
-        for name in Hook::ALL.iter().map(|hook| hook.name()).chain(slow) {
+        let slow = Hook::TC.iter().filter_map(|hook| hook.slow_name());
+        for name in Hook::TC.iter().map(|hook| hook.name()).chain(slow) {
             let program: &mut SchedClassifier = ebpf
                 .program_mut(name)
                 .and_then(|program| program.try_into().ok())
@@ -62,7 +62,7 @@ impl Datapath {
 /// is pinned, so they stay when the agent goes.
 fn chain_slow_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
     let mut slow: ProgramArray<MapData> = take(ebpf, names::SLOW)?;
-    for hook in Hook::ALL {
+    for hook in Hook::TC {
         let Some(name) = hook.slow_name() else {
             continue;
         };

@@ -13,8 +13,8 @@ use aya::{
 use ipnetwork::IpNetwork;
 use netd_common::{
     abi::{
-        ABI_VERSION, Address, Config, Counter, Endpoint, Network, PortKey, PortRange, PortTarget,
-        Uplink, names,
+        ABI_VERSION, Address, Config, Counter, Endpoint, Family, Network, NetworkKey, PortKey,
+        PortRange, PortTarget, Uplink, names,
         stats::{HOOKS, OUTCOMES},
     },
     verdict::{Hook, outcome_name},
@@ -42,7 +42,7 @@ pub struct HostFacts {
 
 pub struct Tables {
     endpoints: HashMap<MapData, Address, Endpoint>,
-    networks: HashMap<MapData, u32, Network>,
+    networks: HashMap<MapData, NetworkKey, Network>,
     subnets: LpmTrie<MapData, Address, u32>,
     ports: HashMap<MapData, PortKey, PortTarget>,
     host_addresses: HashMap<MapData, Address, u32>,
@@ -127,7 +127,9 @@ impl Tables {
         network: Network,
         subnets: &[IpNetwork],
     ) -> Result<(), Error> {
-        self.networks.insert(index, network, 0).map_err(failed(names::NETWORKS))?;
+        self.networks
+            .insert(NetworkKey::new(index, Family::V4), network, 0)
+            .map_err(failed(names::NETWORKS))?;
         for subnet in subnets {
             self.subnets.insert(&prefix(*subnet), index, 0).map_err(failed(names::SUBNETS))?;
         }
@@ -138,7 +140,8 @@ impl Tables {
         for subnet in subnets {
             gone(self.subnets.remove(&prefix(*subnet))).map_err(failed(names::SUBNETS))?;
         }
-        gone(self.networks.remove(&index)).map_err(failed(names::NETWORKS))
+        gone(self.networks.remove(&NetworkKey::new(index, Family::V4)))
+            .map_err(failed(names::NETWORKS))
     }
 
     pub fn put_port(&mut self, key: PortKey, target: PortTarget) -> Result<(), Error> {
@@ -187,7 +190,7 @@ impl Tables {
         }
         for uplink in &facts.uplinks {
             let address = uplink.address.map_or(Address::ANY, Address::from);
-            let value = Uplink { addr4: address, addr6: Address::ANY };
+            let value = Uplink { addr4: address, addr6: Address::ANY, flags: 0 };
             self.uplinks.insert(uplink.ifindex, value, 0).map_err(failed(names::UPLINKS))?;
         }
         let known = |ifindex: &u32| facts.uplinks.iter().any(|uplink| uplink.ifindex == *ifindex);
@@ -244,10 +247,14 @@ impl Tables {
         for key in stale {
             gone(self.subnets.remove(&key)).map_err(failed(names::SUBNETS))?;
         }
-        let stale: Vec<_> =
-            self.networks.keys().flatten().filter(|index| !networks.contains(index)).collect();
-        for index in stale {
-            gone(self.networks.remove(&index)).map_err(failed(names::NETWORKS))?;
+        let stale: Vec<_> = self
+            .networks
+            .keys()
+            .flatten()
+            .filter(|key| !networks.contains(&(key.0 >> 1)))
+            .collect();
+        for key in stale {
+            gone(self.networks.remove(&key)).map_err(failed(names::NETWORKS))?;
         }
         Ok(())
     }

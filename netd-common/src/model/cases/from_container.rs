@@ -5,7 +5,7 @@ use std::{vec, vec::Vec};
 
 use super::{Case, SNAT_PORT, ack, cut_short, delivered, routed, rst, syn, syn_ack, udp};
 use crate::{
-    abi::{Address, Uplink},
+    abi::Uplink,
     model::{
         Arp, Datagram, Frame, Layer4,
         scene::{
@@ -271,7 +271,7 @@ fn unset() -> Vec<Case> {
         case("by an uplink without an address", CLIENT.frame(&dns))
             .given(|world| {
                 world.config_mut().features = 0;
-                let none = Uplink { addr4: Address::ANY, addr6: Address::ANY };
+                let none = Uplink::default();
                 world.uplinks.insert(UP0, none);
             })
             .drops(DropReason::NoUplink),
