@@ -175,7 +175,7 @@ fn to_host<W: World>(
     network: &Network,
     own_network: u32,
 ) -> Verdict {
-    let Some(target) = open::published(world, &scratch.headers) else { return Verdict::PASS };
+    let Some(target) = open::published_port(world, &scratch.headers) else { return Verdict::PASS };
     if network.flags & Network::INTERNAL != 0 {
         return Verdict::drop(DropReason::Internal);
     }

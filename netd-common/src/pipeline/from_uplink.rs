@@ -60,7 +60,7 @@ pub fn from_uplink_slow<P: PacketMut, W: World>(
 #[inline(always)]
 fn first_contact<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
     let headers = &scratch.headers;
-    if let Some(target) = open::published(world, headers) {
+    if let Some(target) = open::published_port(world, headers) {
         if is_martian(world, &headers.key.src) {
             return Verdict::drop(DropReason::Martian);
         }

@@ -13,6 +13,7 @@ mod flow;
 mod from_container;
 mod from_uplink;
 mod open;
+pub mod published;
 mod to_container;
 mod to_uplink;
 

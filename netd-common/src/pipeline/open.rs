@@ -3,10 +3,10 @@
 //! [`outbound`], [`inbound`] and [`hairpin`] draft the flow, [`claim`] puts it
 //! into `EMBRYONIC`, and [`super::flow::finish`] sends its first packet.
 
-use super::Scratch;
+use super::{Scratch, published};
 use crate::{
     abi::{
-        Address, Be16, Endpoint, Family, Flow, FlowKey, Network, PortKey, PortTarget,
+        Address, Be16, Endpoint, Family, Flow, FlowKey, Network, PortTarget,
         wire::{ETHERNET_LEN, PROTO_ICMP, PROTO_TCP, TCP_ACK, TCP_RST, TCP_SYN},
     },
     nat,
@@ -78,17 +78,12 @@ pub(super) fn outbound<W: World>(
 
 /// The published port that a packet to a host address asks for, if any.
 #[inline(always)]
-pub(super) fn published<W: World>(world: &W, headers: &Headers) -> Option<PortTarget> {
+pub(super) fn published_port<W: World>(world: &W, headers: &Headers) -> Option<PortTarget> {
     if headers.kind != Kind::Flow || headers.key.proto == PROTO_ICMP {
         return None;
     }
     let key = &headers.key;
-    let exact = PortKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
-    if let Some(target) = world.port(&exact) {
-        return Some(target);
-    }
-    let any = PortKey { addr: Address::ANY, ..exact };
-    world.port(&any).filter(|_| world.is_host_address(&key.dst))
+    published::find(world, key.proto, &key.dst, key.dport).map(|(_, target)| target)
 }
 
 /// Whether a packet may open a flow to a published port: the stack answers

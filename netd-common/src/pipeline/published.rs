@@ -1,0 +1,56 @@
+//! Published ports: which one is asked for, and who may have it. One meaning
+//! for every way in: from outside (XDP, TC), from a container, from a process
+//! of the host's.
+
+use crate::{
+    abi::{Address, Be16, Family, PortKey, PortTarget},
+    tables::Tables,
+    verdict::DropReason,
+};
+
+/// The published port at `addr` and `port`, if any, and its key in `PORTS`.
+#[inline(always)]
+pub fn find<T: Tables>(
+    tables: &T,
+    proto: u8,
+    addr: &Address,
+    port: Be16,
+) -> Option<(PortKey, PortTarget)> {
+    let exact = PortKey { addr: *addr, port, proto, pad: 0 };
+    if let Some(target) = tables.port(&exact) {
+        return Some((exact, target));
+    }
+    let addr_any = match addr.family() {
+        Family::V4 => Address::ANY,
+        Family::V6 => Address::ANY6,
+    };
+    let any = PortKey { addr: addr_any, ..exact };
+    let target = tables.port(&any)?;
+    tables.is_host_address(addr).then_some((any, target))
+}
+
+/// Whether the port's allow-list has `source`.
+#[inline(always)]
+pub fn admits<T: Tables>(tables: &T, target: &PortTarget, source: &Address) -> bool {
+    target.allow == 0 || tables.is_allowed(target.allow, source)
+}
+
+/// Counts a SYN; refuses it when the port has had more than its rate in this
+/// second. `now` in seconds.
+#[inline(always)]
+pub fn count_syn<T: Tables>(
+    tables: &mut T,
+    key: &PortKey,
+    target: &PortTarget,
+    now: u32,
+) -> Result<(), DropReason> {
+    if target.syn_rate == 0 {
+        return Ok(());
+    }
+    let Some(rate) = tables.syn_rate(key) else { return Ok(()) };
+    if rate.second != now {
+        (rate.second, rate.count) = (now, 0);
+    }
+    rate.count += 1;
+    if rate.count > target.syn_rate { Err(DropReason::SynRate) } else { Ok(()) }
+}
