@@ -11,7 +11,7 @@ pub struct FragmentKey {
     pub dst: Address,
     /// As it stands in the header: IPv4's 16 bits or IPv6's 32.
     pub id: u32,
-    /// IP protocol number.
+    /// IPv4's protocol number; 0 with IPv6, where later fragments don't tell.
     pub proto: u8,
     /// A [`super::Zone`].
     pub zone: u8,
@@ -25,8 +25,11 @@ pub struct FragmentKey {
 pub struct Fragment {
     pub sport: Be16,
     pub dport: Be16,
+    /// IP protocol number.
+    pub proto: u8,
     /// `Fragment::*` bits.
-    pub flags: u32,
+    pub flags: u8,
+    pub pad: u16,
     /// Bytes that have come by.
     pub seen: u32,
     /// Bytes of the whole; 0: not known before the last fragment.
@@ -38,7 +41,7 @@ pub struct Fragment {
 impl Fragment {
     /// A fragment came before the first one and went to the stack: the rest
     /// can't be put together elsewhere.
-    pub const BROKEN: u32 = 1;
+    pub const BROKEN: u8 = 1;
 }
 
 pod!(FragmentKey: 40, Fragment: 20);
