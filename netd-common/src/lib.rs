@@ -12,6 +12,7 @@
 pub mod abi;
 pub mod conntrack;
 pub mod csum;
+pub mod event;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod nat;

@@ -15,6 +15,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 mod env;
+mod events;
 mod maps;
 mod packet;
 
@@ -106,7 +107,11 @@ fn act(skb: &Skb, hook: Hook, verdict: Verdict) -> i32 {
     if verdict.is_forward() {
         return redirect_neigh(verdict.ifindex(), skb.next_hop());
     }
-    if verdict.is_drop() { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
+    if verdict.is_drop() {
+        events::report(*skb, hook, verdict.outcome());
+        return TC_ACT_SHOT;
+    }
+    TC_ACT_UNSPEC
 }
 
 #[inline(always)]

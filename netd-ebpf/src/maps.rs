@@ -8,16 +8,16 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::map,
     maps::{
-        Array, HashMap, LruHashMap, PerCpuArray, ProgramArray,
+        Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf,
         lpm_trie::{Key, LpmTrie},
     },
     programs::TcContext,
 };
 use netd_common::{
     abi::{
-        Address, AllowKey, Config, Counter, Endpoint, Family, Flow, FlowKey, Fragment, FragmentKey,
-        Link, Network, NetworkKey, PortKey, PortTarget, SocketKey, SocketPeer, SynRate, TrustedKey,
-        Uplink,
+        Address, AllowKey, Config, Counter, Endpoint, Event, EventSlot, Family, Flow, FlowKey,
+        Fragment, FragmentKey, Link, Network, NetworkKey, PortKey, PortTarget, SocketKey,
+        SocketPeer, SynRate, TrustedKey, Uplink,
         stats::{HOOKS, OUTCOMES},
     },
     conntrack::State,
@@ -66,6 +66,11 @@ static RESERVED_PORTS: Array<u64> = Array::pinned(1_024, 0);
 static STATS: PerCpuArray<Counter> = PerCpuArray::pinned(HOOKS * OUTCOMES, 0);
 #[map]
 static CONFIG: Array<Config> = Array::pinned(1, 0);
+/// Read while someone listens ([`Config::MONITOR`]).
+#[map]
+static EVENTS: RingBuf = RingBuf::pinned(1 << 20, 0);
+#[map]
+static EVENT_SLOTS: PerCpuArray<EventSlot> = PerCpuArray::pinned(1, 0);
 
 /// The programs of the slow path, by [`Hook`].
 #[map]
@@ -101,6 +106,22 @@ pub(crate) fn count(hook: Hook, outcome: u32, bytes: u64) {
             (*counter).bytes += bytes;
         }
     }
+}
+
+/// Where an event is made; `None`: nobody listens.
+#[inline(always)]
+pub(crate) fn event_slot<'a>() -> Option<&'a mut EventSlot> {
+    if CONFIG.get(0)?.features & Config::MONITOR == 0 {
+        return None;
+    }
+    // SAFETY: as in `scratch`.
+    EVENT_SLOTS.get_ptr_mut(0).map(|slot| unsafe { &mut *slot })
+}
+
+/// Hands an event to the reader; `false` where the ring is full.
+#[inline(always)]
+pub(crate) fn tell(event: &Event) -> bool {
+    EVENTS.output::<Event>(event, 0).is_ok()
 }
 
 // Entries are shared with other CPUs: a field may change under a reader, and a

@@ -31,6 +31,7 @@ const EINVAL: i64 = -22;
 /// every offset.
 const MAX_OFFSET: usize = 0xff;
 
+#[derive(Clone, Copy)]
 pub(crate) struct Skb {
     skb: *mut __sk_buff,
     next_hop: Address,

@@ -22,7 +22,7 @@ pub mod wire;
 pub use addr::{Address, Be16, Mac};
 pub use config::{Config, PortRange, Uplink};
 pub use endpoint::{Endpoint, Family, Link, Network, NetworkKey, Prefix, TrustedKey};
-pub use event::Event;
+pub use event::{Event, EventSlot};
 pub use flow::{Flow, FlowKey, Zone};
 pub use fragment::{Fragment, FragmentKey};
 pub use port::{AllowKey, PortKey, PortTarget, SynRate};

@@ -18,10 +18,11 @@ pub const RESERVED_PORTS: &str = "RESERVED_PORTS";
 pub const STATS: &str = "STATS";
 pub const CONFIG: &str = "CONFIG";
 pub const EVENTS: &str = "EVENTS";
+pub const EVENT_SLOTS: &str = "EVENT_SLOTS";
 pub const SLOW: &str = "SLOW";
 
 /// All maps, each pinned under its name.
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 20] = [
     FLOWS,
     EMBRYONIC,
     FRAGMENTS,
@@ -40,6 +41,7 @@ pub const MAPS: [&str; 19] = [
     STATS,
     CONFIG,
     EVENTS,
+    EVENT_SLOTS,
     SLOW,
 ];
 
