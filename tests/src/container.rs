@@ -1,11 +1,11 @@
 //! A container that `netd run` has started, as `netd inspect` shows it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde_json::Value;
 
 use crate::{
-    Agent, NetNs,
+    Agent, Family, NetNs,
     json::{number, one, text},
 };
 
@@ -16,8 +16,9 @@ pub struct Container {
     pub pid: u32,
     /// Its network namespace.
     pub ns: NetNs,
-    /// On its one network; unspecified where it has none.
+    /// On its one network; unspecified where it has none. So is `ip6`.
     pub ip: Ipv4Addr,
+    pub ip6: Ipv6Addr,
     pub mac: String,
 }
 
@@ -37,13 +38,19 @@ impl Container {
             pid,
             ns: NetNs::of_process(name, pid),
             ip: field("IPAddress").parse().unwrap_or(Ipv4Addr::UNSPECIFIED),
+            ip6: field("GlobalIPv6Address").parse().unwrap_or(Ipv6Addr::UNSPECIFIED),
             mac: field("MacAddress").to_owned(),
         }
     }
 
-    /// A socket address of the container's.
+    /// A socket address of the container's, IPv4.
     pub fn at(&self, port: u16) -> SocketAddr {
         (self.ip, port).into()
+    }
+
+    /// Its address of one family.
+    pub fn address(&self, family: Family) -> IpAddr {
+        family.pick(self.ip.into(), self.ip6.into())
     }
 
     pub fn mac_bytes(&self) -> [u8; 6] {

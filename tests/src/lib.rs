@@ -16,6 +16,7 @@ use std::{
 pub mod agent;
 pub mod container;
 pub mod dir;
+pub mod family;
 pub mod flood;
 pub mod json;
 pub mod kernel;
@@ -30,6 +31,7 @@ pub mod traffic;
 pub use agent::Agent;
 pub use container::Container;
 pub use dir::TestDir;
+pub use family::Family;
 pub use kernel::Kernel;
 pub use netns::NetNs;
 pub use program::{Output, Process, Program, netd};

@@ -1,17 +1,21 @@
-//! A host with an uplink, and the world behind it.
+//! A host with an uplink, and the world behind it, in both families.
 //!
 //! ```text
-//! host: up0 192.0.2.1/24 ── eth0 192.0.2.2/24 :outside
+//! host: up0 192.0.2.1/24 ────────────────────────── eth0 192.0.2.2/24 :outside
+//!           2001:db8:0:1::1/64                           2001:db8:0:1::2/64
+//!
+//! or    up0 192.0.2.1/24 ── near :router: far ── eth0 203.0.113.2/24 :outside
+//!           2001:db8:0:1::1/64                        2001:db8:0:3::2/64
 //! ```
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
 use serde_json::Value;
 
-use crate::{Agent, Container, NetNs, Output, Program, TestDir, agent, program::netd_path};
+use crate::{Agent, Container, Family, NetNs, Output, Program, TestDir, agent, program::netd_path};
 
 /// Whether links finish checksums themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +39,22 @@ pub struct Topology {
 
 /// The host's address on its uplink.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 1);
 /// The outside's address.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub const OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 2);
 /// The host's address on its second uplink, once there is one.
 pub const HOST2: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// The router's addresses towards the host.
+pub const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
+pub const NEAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0xfe);
+/// The router's addresses towards the outside.
+pub const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
+pub const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 3, 0, 0, 0, 0xfe);
+/// The outside's addresses behind the router.
+pub const BEYOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+pub const BEYOND6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 3, 0, 0, 0, 2);
 
 impl Topology {
     #[expect(clippy::new_without_default, reason = "it makes namespaces")]
@@ -46,25 +62,70 @@ impl Topology {
         Self::at("192.0.2.1/24", "192.0.2.2/24")
     }
 
-    /// With other addresses on the uplink (`A.B.C.D/PREFIX`).
+    /// With other IPv4 addresses on the uplink (`A.B.C.D/PREFIX`).
     pub fn at(host_address: &str, outside_address: &str) -> Self {
+        let net = Self::bare();
+        net.host.veth("up0", &net.outside, "eth0");
+        net.host.ip(&format!("addr add {host_address} dev up0"));
+        net.host.ip(&format!("addr add {HOST6}/64 dev up0 nodad"));
+        net.outside.ip(&format!("addr add {outside_address} dev eth0"));
+        net.outside.ip(&format!("addr add {OUTSIDE6}/64 dev eth0 nodad"));
+        let (gateway, _) = outside_address.split_once('/').expect("address and prefix");
+        net.host.ip(&format!("route add default via {gateway}"));
+        net.host.ip(&format!("-6 route add default via {OUTSIDE6}"));
+        net
+    }
+
+    /// With a router between the host and the outside, which is at
+    /// [`BEYOND`]. Gives the router too.
+    pub fn behind_router() -> (Self, NetNs) {
+        let mut net = Self::bare();
+        let router = NetNs::new(&net.dir, "router");
+        net.host.veth("up0", &router, "near");
+        router.veth("far", &net.outside, "eth0");
+        for family in Family::ALL {
+            let prefix = family.pick("24", "64");
+            let add = |ns: &NetNs, address: IpAddr, link: &str| {
+                ns.ip(&format!("addr add {address}/{prefix} dev {link}"));
+            };
+            add(&net.host, family.host(), "up0");
+            add(&router, family.near(), "near");
+            add(&router, family.far(), "far");
+            add(&net.outside, family.beyond(), "eth0");
+            let default = |ns: &NetNs, gateway: IpAddr| {
+                ns.ip(&format!("{} route add default via {gateway}", family.flag()));
+            };
+            default(&net.host, family.near());
+            default(&net.outside, family.far());
+        }
+        router.set_sysctl("net/ipv4/ip_forward", "1");
+        router.set_sysctl("net/ipv6/conf/all/forwarding", "1");
+        // Each error is to be seen, however many there are in a second.
+        for key in ["net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"] {
+            router.set_sysctl(key, "0");
+            net.host.set_sysctl(key, "0");
+        }
+        net.others.push(router.clone());
+        (net, router)
+    }
+
+    /// The host and the outside, not yet connected.
+    fn bare() -> Self {
         let dir = Arc::new(TestDir::new());
         let host = NetNs::new(&dir, "host");
         let outside = NetNs::new(&dir, "outside");
-        host.veth("up0", &outside, "eth0");
-        host.ip(&format!("addr add {host_address} dev up0"));
-        outside.ip(&format!("addr add {outside_address} dev eth0"));
-        let (gateway, _) = outside_address.split_once('/').expect("address and prefix");
-        host.ip(&format!("route add default via {gateway}"));
         Self { host, outside, others: Vec::new(), dir }
     }
 
-    /// A second outside namespace behind `up1`: 198.51.100.1 and .2.
+    /// A second outside namespace behind `up1`: 198.51.100.1 and .2,
+    /// and `2001:db8:0:2::1` and `::2`.
     pub fn second_uplink(&mut self) -> NetNs {
         let second = NetNs::new(&self.dir, "outside2");
         self.host.veth("up1", &second, "eth0");
         self.host.ip("addr add 198.51.100.1/24 dev up1");
+        self.host.ip("addr add 2001:db8:0:2::1/64 dev up1 nodad");
         second.ip("addr add 198.51.100.2/24 dev eth0");
+        second.ip("addr add 2001:db8:0:2::2/64 dev eth0 nodad");
         self.others.push(second.clone());
         second
     }
@@ -117,15 +178,15 @@ pub fn links(ns: &NetNs) -> Vec<String> {
 }
 
 /// A socket address of the host's, or of anyone.
-pub fn at(ip: Ipv4Addr, port: u16) -> SocketAddr {
-    SocketAddr::from((ip, port))
+pub fn at(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.into(), port)
 }
 
 impl Drop for Topology {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for ns in [&self.host, &self.outside].into_iter().chain(&self.others) {
-                agent::dump(ns, &["ip addr", "ip route show table all", "ip neigh"]);
+                agent::dump(ns, &["ip addr", "ip route show table all", "ip -6 route", "ip neigh"]);
             }
         }
     }

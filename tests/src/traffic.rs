@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsRawFd as _, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt::RcvBufForce};
+use nix::sys::socket::{
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, listen,
+    setsockopt, shutdown, socket,
+    sockopt::{Ipv6V6Only, RcvBufForce, ReuseAddr},
+};
 
 use crate::{DEADLINE, NetNs};
 
@@ -42,8 +46,8 @@ pub struct Echo {
 impl NetNs {
     #[track_caller]
     pub fn echo_tcp(&self, addr: &str) -> Echo {
-        let listener = self.run(|| TcpListener::bind(addr));
-        let listener = listener.unwrap_or_else(|e| panic!("listen on {addr}: {e}"));
+        let listener = TcpListener::from(self.bind(addr, SockType::Stream));
+        listen(&listener, Backlog::MAXCONN).unwrap_or_else(|e| panic!("listen on {addr}: {e}"));
         let at = listener.local_addr().expect("a bound socket has an address");
         Echo::start(at, Some(listener.as_raw_fd()), move |heard, stop| {
             serve_tcp(&listener, heard, stop);
@@ -52,14 +56,33 @@ impl NetNs {
 
     #[track_caller]
     pub fn echo_udp(&self, addr: &str) -> Echo {
-        let socket = self.run(|| UdpSocket::bind(addr));
-        let socket = socket.unwrap_or_else(|e| panic!("bind {addr}: {e}"));
+        let socket = UdpSocket::from(self.bind(addr, SockType::Datagram));
         setsockopt(&socket, RcvBufForce, &BURST).expect("take a large buffer");
         socket.set_read_timeout(Some(LOOK_UP)).expect("set a deadline");
         let at = socket.local_addr().expect("a bound socket has an address");
         Echo::start(at, None, move |heard, stop| {
             serve_udp(&socket, heard, stop);
         })
+    }
+
+    /// A socket inside that is bound, and that speaks one family: IPv4 and IPv6
+    /// servers share a port.
+    #[track_caller]
+    fn bind(&self, addr: &str, kind: SockType) -> OwnedFd {
+        let at: SocketAddr = addr.parse().unwrap_or_else(|e| panic!("`{addr}`: {e}"));
+        let make = || -> nix::Result<OwnedFd> {
+            let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+            let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+            if at.is_ipv6() {
+                setsockopt(&socket, Ipv6V6Only, &true)?;
+            }
+            if kind == SockType::Stream {
+                setsockopt(&socket, ReuseAddr, &true)?;
+            }
+            bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
+            Ok(socket)
+        };
+        self.run(make).unwrap_or_else(|e| panic!("bind {addr}: {e}"))
     }
 
     /// A connection from inside, with deadlines on all it does.
@@ -181,7 +204,7 @@ fn serve_tcp(listener: &TcpListener, heard: &Arc<Mutex<Vec<Heard>>>, stop: &Atom
 }
 
 fn serve_udp(socket: &UdpSocket, heard: &Arc<Mutex<Vec<Heard>>>, stop: &AtomicBool) {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 1 << 16];
     while !stop.load(Ordering::Acquire) {
         // A deadline, or an ICMP error about an earlier reply: neither ends it.
         let Ok((length, peer)) = socket.recv_from(&mut buffer) else {

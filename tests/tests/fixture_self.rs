@@ -8,7 +8,7 @@ use std::{
 };
 
 use netd_tests::{
-    NetNs, Offload, RawSocket, SILENCE, TestDir, Topology,
+    Family, NetNs, Offload, RawSocket, SILENCE, TestDir, Topology,
     dir::mounts_below,
     eventually, exchange, flood,
     topology::{HOST, HOST2, OUTSIDE, at, links},
@@ -35,8 +35,33 @@ fn work_in_a_namespace_does_not_move_the_test_itself() {
 #[test]
 fn the_host_and_the_outside_reach_each_other() {
     let net = Topology::new();
-    net.host.exec(&format!("busybox ping -c 1 -W 2 {OUTSIDE}"));
-    net.outside.exec(&format!("busybox ping -c 1 -W 2 {HOST}"));
+    for family in Family::ALL {
+        net.host.exec(&format!("ping -c 1 -W 2 {}", family.outside()));
+        net.outside.exec(&format!("ping -c 1 -W 2 {}", family.host()));
+    }
+}
+
+#[test]
+fn the_host_and_the_outside_reach_each_other_by_the_router() {
+    let (net, router) = Topology::behind_router();
+    for family in Family::ALL {
+        net.host.exec(&format!("ping -c 1 -W 2 -t 2 {}", family.beyond()));
+        net.outside.exec(&format!("ping -c 1 -W 2 -t 2 {}", family.host()));
+        let stopped = net.host.command("ping").args(["-c", "1", "-W", "2", "-t", "1"]);
+        let said = stopped.arg(family.beyond().to_string()).output().stdout;
+        assert!(said.contains(&format!("From {}", family.near())), "{said}");
+    }
+    drop(router);
+}
+
+#[test]
+fn a_server_speaks_one_family() {
+    let net = Topology::new();
+    let servers = Family::ALL.map(|family| net.outside.echo_tcp(&family.any(7)));
+    for (family, server) in Family::ALL.into_iter().zip(&servers) {
+        exchange(&mut net.host.connect(at(family.outside(), 7)), b"hello");
+        assert_eq!(server.peers()[0].ip(), family.host());
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) fn main(_: &Args) -> Result<()> {
 
 /// Programs that the build, the tests and the demo run, and Debian's packages
 /// of them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("c++", "g++"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -36,6 +36,8 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("ethtool", "ethtool"),
     ("busybox", "busybox-static"),
     ("ping", "iputils-ping"),
+    ("tracepath", "iputils-tracepath"),
+    ("traceroute", "traceroute"),
     ("bpftool", "bpftool"),
     ("ps", "procps"),
 ];
