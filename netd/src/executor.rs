@@ -166,6 +166,10 @@ impl fmt::Display for Named<'_> {
             Op::Port { host_address, host_port, protocol, .. } => {
                 write!(f, "published port {host_address}:{host_port} ({protocol:?})")
             }
+            Op::AllowList { list, .. } => write!(f, "allow-list {list}"),
+            Op::PortSources { host_address, host_port, protocol, .. } => {
+                write!(f, "sources of published port {host_address}:{host_port} ({protocol:?})")
+            }
             Op::RunDir { path } => write!(f, "run directory {}", path.display()),
         }
     }

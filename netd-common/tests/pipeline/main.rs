@@ -5,6 +5,5 @@ mod craft;
 mod life;
 mod round_trips;
 mod routes;
-mod sockets;
 mod talk;
 mod verdicts;

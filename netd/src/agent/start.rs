@@ -182,6 +182,10 @@ impl Agent {
             .collect();
         let networks = self.state.networks.values().map(|network| network.index).collect();
         self.work.datapath.tables.retain(&addresses, &ports, &networks)?;
+        let lists = endpoints()
+            .flat_map(|endpoint| &endpoint.ports)
+            .map(|mapping| (mapping.list, mapping.from.as_slice()));
+        self.work.datapath.allow.retain(lists)?;
         Ok(())
     }
 

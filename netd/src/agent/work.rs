@@ -1,15 +1,20 @@
 //! The one [`Effects`]: kernel and datapath together, each doing its own ops.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
-use netd_common::abi::{self, Address, Be16, PortKey, PortTarget};
+use ipnetwork::IpNetwork;
+
+use netd_common::abi::{self, Address, Be16, Flow, FlowKey, PortKey, PortTarget};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
-    controller::{Op, Plan},
-    datapath::{self, Datapath},
+    controller::{Op, Plan, Sources},
+    datapath::{self, Datapath, flows::Asked},
     executor::{self, EffectError, Effects, ExecError},
-    kernel::KernelEffects,
+    kernel::{self, KernelEffects},
     model::{IfName, Mac, Protocol},
 };
 
@@ -24,7 +29,29 @@ pub(super) struct Work {
 #[derive(Debug, Default)]
 struct Over {
     addresses: HashSet<Address>,
-    ports: HashSet<(u8, Be16, Address)>,
+    /// By published port and container: all of them, or those of other
+    /// sources than these.
+    ports: HashMap<(PortKey, Address), Option<Vec<IpNetwork>>>,
+}
+
+impl Over {
+    fn has(&self, key: &FlowKey, flow: &Flow) -> bool {
+        self.addresses.contains(&key.src)
+            || self.addresses.contains(&key.dst)
+            || self.addresses.contains(&flow.addr)
+            || !self.ports.is_empty() && self.has_port(&datapath::flows::asked(key, flow))
+    }
+
+    fn has_port(&self, asked: &Asked) -> bool {
+        asked.ports().any(|port| match self.ports.get(&(port, asked.container)) {
+            None => false,
+            Some(None) => true,
+            Some(Some(from)) => {
+                let client = asked.client.into();
+                !from.iter().any(|network| network.contains(client))
+            }
+        })
+    }
 }
 
 impl Work {
@@ -44,14 +71,11 @@ impl Work {
         if over.addresses.is_empty() && over.ports.is_empty() {
             return;
         }
-        let ended = self.datapath.flows.end(|key, flow| {
-            over.addresses.contains(&key.src)
-                || over.addresses.contains(&key.dst)
-                || over.addresses.contains(&flow.addr)
-                || datapath::flows::published_by(key, flow)
-                    .is_some_and(|port| over.ports.contains(&port))
-        });
-        match ended {
+        // A program that has read the old tables may still open a flow.
+        if let Err(error) = kernel::wait_for_programs() {
+            tracing::debug!("failed to wait for the datapath's programs: {error}");
+        }
+        match self.datapath.flows.end(|key, flow| over.has(key, flow)) {
             Ok(count) if count > 0 => tracing::debug!(count, "ended flows"),
             Ok(_) => {}
             Err(error) => tracing::error!("failed to end flows: {error}"),
@@ -81,18 +105,36 @@ impl Work {
                 };
                 self.datapath.tables.put_endpoint(*address, endpoint)
             }
-            Op::Port { host_address, host_port, protocol, address, port } => {
+            Op::AllowList { list, from } => self.datapath.allow.put(*list, from),
+            Op::Port { host_address, host_port, protocol, address, port, allow } => {
+                let key = port_key(*host_address, *host_port, *protocol);
+                // It is back: its flows may stay.
+                self.over.ports.remove(&(key, (*address).into()));
                 let target = PortTarget {
                     addr: (*address).into(),
                     port: Be16::from_host(*port),
+                    allow: *allow,
                     ..PortTarget::default()
                 };
-                self.datapath
-                    .tables
-                    .put_port(port_key(*host_address, *host_port, *protocol), target)
+                self.datapath.tables.put_port(key, target)
             }
+            Op::PortSources { new, .. } => self.set_sources(op, new),
             _ => Ok(()),
         }
+    }
+
+    fn set_sources(&mut self, op: &Op, sources: &Sources) -> Result<(), datapath::Error> {
+        let Op::PortSources { host_address, host_port, protocol, address, .. } = op else {
+            return Ok(());
+        };
+        let key = port_key(*host_address, *host_port, *protocol);
+        let over = (key, (*address).into());
+        if sources.from.is_empty() {
+            self.over.ports.remove(&over);
+        } else {
+            self.over.ports.insert(over, Some(sources.from.clone()));
+        }
+        self.datapath.tables.set_allow(&key, sources.list)
     }
 
     fn revert_in_datapath(&mut self, op: &Op) -> Result<(), datapath::Error> {
@@ -105,11 +147,13 @@ impl Work {
                 self.over.addresses.insert((*address).into());
                 self.datapath.tables.remove_endpoint(*address)
             }
+            Op::AllowList { list, from } => self.datapath.allow.remove(*list, from),
             Op::Port { host_address, host_port, protocol, address, .. } => {
                 let key = port_key(*host_address, *host_port, *protocol);
-                self.over.ports.insert((key.proto, key.port, (*address).into()));
+                self.over.ports.insert((key, (*address).into()), None);
                 self.datapath.tables.remove_port(&key)
             }
+            Op::PortSources { old, .. } => self.set_sources(op, old),
             _ => Ok(()),
         }
     }

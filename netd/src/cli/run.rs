@@ -64,7 +64,8 @@ pub(super) struct Args {
         value_name = "SPEC",
         value_parser = parse::port_spec,
         help = "Publish a port: [HOST_IP:][HOST[-END]]:CTR[-END][/tcp|udp|sctp][,from=CIDR]…, or CTR \
-                for any free one"
+                for any free one. With from=, only those sources reach it, and nobody of a family \
+                that no from= is of"
     )]
     publish: Vec<String>,
 

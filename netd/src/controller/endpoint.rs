@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path};
 use ipnetwork::IpNetwork;
 use netd_common::abi;
 
-use super::{Error, Op, Result, State, port};
+use super::{Error, Op, Result, Sources, State, port};
 use crate::{
     ipam::{AddressError, check_address, choose_address},
     model::{Endpoint, Id, IfName, Mac, Network, Pool, PortMapping},
@@ -185,5 +185,25 @@ pub(super) fn port_op(endpoint: &Endpoint, mapping: &PortMapping) -> Op {
         protocol: mapping.protocol,
         address: endpoint.address.ip(),
         port: mapping.container_port,
+        allow: mapping.list,
+    }
+}
+
+/// The op of a mapping's allow-list, if it has one.
+pub(super) fn allow_list_op(mapping: &PortMapping) -> Option<Op> {
+    (mapping.list != 0).then(|| Op::AllowList { list: mapping.list, from: mapping.from.clone() })
+}
+
+/// What turns `old` into `new`, which differ in their sources alone.
+pub(super) fn sources_op(endpoint: &Endpoint, old: &PortMapping, new: &PortMapping) -> Op {
+    let sources =
+        |mapping: &PortMapping| Sources { list: mapping.list, from: mapping.from.clone() };
+    Op::PortSources {
+        host_address: new.host_ip,
+        host_port: new.host_port,
+        protocol: new.protocol,
+        address: endpoint.address.ip(),
+        old: sources(old),
+        new: sources(new),
     }
 }

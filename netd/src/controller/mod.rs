@@ -32,7 +32,7 @@ pub use desired::desired_ops;
 pub use error::{Error, Kind};
 pub use lookup::{find_container, find_network};
 pub use network::{plan_network_create, plan_network_remove, plan_prune};
-pub use op::{Action, Op, Plan, Step};
+pub use op::{Action, Op, Plan, Sources, Step};
 pub use port::{plan_publish, plan_unpublish};
 pub use state::{Change, Host, HostRoute, State};
 

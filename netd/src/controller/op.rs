@@ -48,10 +48,42 @@ pub enum Op {
     },
     /// A host port held by a socket, so that no one else takes it.
     HostPort { address: IpAddr, port: u16, protocol: Protocol },
+    /// The sources of a published port in `ALLOW`: there before the port is,
+    /// and after it is gone.
+    AllowList { list: u32, from: Vec<IpNetwork> },
     /// A published port in `PORTS`. Reverting also ends its flows.
-    Port { host_address: IpAddr, host_port: u16, protocol: Protocol, address: IpAddr, port: u16 },
+    Port {
+        host_address: IpAddr,
+        host_port: u16,
+        protocol: Protocol,
+        address: IpAddr,
+        port: u16,
+        /// An [`Op::AllowList`]'s; 0: everyone may come in.
+        #[serde(default)]
+        allow: u32,
+    },
+    /// Other sources for a port that is published, `address` its container's:
+    /// one write, so that at no moment it is open to others than those of
+    /// either list. Ends the flows of sources that are out. Reverting puts the
+    /// old list back.
+    PortSources {
+        host_address: IpAddr,
+        host_port: u16,
+        protocol: Protocol,
+        address: IpAddr,
+        old: Sources,
+        new: Sources,
+    },
     /// A container's run directory and logs.
     RunDir { path: PathBuf },
+}
+
+/// Who may come in by a published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// An [`Op::AllowList`]'s; 0: everyone.
+    pub list: u32,
+    pub from: Vec<IpNetwork>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

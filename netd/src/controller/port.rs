@@ -1,26 +1,35 @@
 //! Published ports: which host port each gets, and changes while a container
 //! runs.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnetwork::IpNetwork;
 
 use super::{
     Change, Error, Host, Op, Plan, Result, State,
-    endpoint::{host_port_op, lease_op, port_op},
+    endpoint::{allow_list_op, host_port_op, lease_op, port_op, sources_op},
     find_container,
 };
 use crate::model::{
     Container, ContainerState, Endpoint, Network, PortMapping, PortRequest, PortSpec, Protocol,
 };
 
-/// Host ports in use, and who uses them.
+/// The owner of a port that a request asks for twice.
+const SAME_REQUEST: &str = "another port of the same request";
+
+/// Host ports in use, and who uses them; the numbers of allow-lists in use.
 pub(super) struct HostPorts<'a> {
     host: &'a Host,
     used: BTreeMap<(Protocol, u16), Vec<(IpAddr, String)>>,
+    lists: BTreeSet<u32>,
 }
 
 impl<'a> HostPorts<'a> {
     pub(super) fn of(state: &State, host: &'a Host) -> Self {
-        let mut ports = Self { host, used: BTreeMap::new() };
+        let mut ports = Self { host, used: BTreeMap::new(), lists: BTreeSet::new() };
         for container in state.containers.values() {
             let owner = format!("container {}", container.name);
             for mapping in container.endpoints.iter().flat_map(|e| &e.ports) {
@@ -56,9 +65,6 @@ impl<'a> HostPorts<'a> {
         if host_ip.is_ipv6() {
             return Err(Error::NotYet(format!("IPv6 (host address {host_ip})")));
         }
-        if !request.from.is_empty() {
-            return Err(Error::NotYet("a source allow-list (`,from=CIDR`)".into()));
-        }
         let protocol = request.protocol;
         if protocol == Protocol::Sctp {
             return Err(Error::NotYet(format!("SCTP (port {})", request.container_port)));
@@ -78,9 +84,10 @@ impl<'a> HostPorts<'a> {
             host_port,
             container_port: request.container_port,
             protocol,
-            from: vec![],
+            list: self.list(&request.from),
+            from: request.from.clone(),
         };
-        self.take(&mapping, "another port of the same request");
+        self.take(&mapping, SAME_REQUEST);
         Ok(mapping)
     }
 
@@ -123,10 +130,52 @@ impl<'a> HostPorts<'a> {
             .entry((mapping.protocol, mapping.host_port))
             .or_default()
             .push((mapping.host_ip, owner.to_owned()));
+        self.lists.insert(mapping.list);
+    }
+
+    /// A number for an allow-list that no other one has, or 0 for none.
+    fn list(&mut self, from: &[IpNetwork]) -> u32 {
+        if from.is_empty() {
+            return 0;
+        }
+        let free = |list: &u32| !self.lists.contains(list);
+        // There are far fewer lists than numbers.
+        let list = (1..=u32::MAX).find(free).unwrap_or(u32::MAX);
+        self.lists.insert(list);
+        list
+    }
+
+    /// Each mapping of `ports` whose sources change, and what it becomes.
+    fn change_sources(
+        &mut self,
+        requests: &[(Option<usize>, PortRequest)],
+        ports: &[PortMapping],
+    ) -> Result<Vec<(PortMapping, PortMapping)>> {
+        let mut changed = vec![];
+        for (nth, (place, request)) in requests.iter().enumerate() {
+            let Some(old) = place.and_then(|place| ports.get(place)) else { continue };
+            if requests[..nth].iter().any(|(other, _)| other == place) {
+                return Err(Error::PortAllocated {
+                    address: old.host_ip,
+                    port: old.host_port,
+                    owner: SAME_REQUEST.to_owned(),
+                });
+            }
+            if old.from != request.from {
+                let list = self.list(&request.from);
+                changed.push((
+                    old.clone(),
+                    PortMapping { from: request.from.clone(), list, ..old.clone() },
+                ));
+            }
+        }
+        Ok(changed)
     }
 }
 
-/// `port add` on a running container; the new mappings are the answer.
+/// `port add` on a running container; the mappings that it asks for are the
+/// answer. One that the container has already gets the sources of the request
+/// while its connections go on.
 pub fn plan_publish(
     state: &State,
     host: &Host,
@@ -146,19 +195,46 @@ pub fn plan_publish(
         .find(|endpoint| endpoint.default_route)
         .ok_or(Error::NothingToPublishOn(name))?;
     let network = network_of(state, endpoint)?;
-    let added = HostPorts::of(state, host).allocate_all(&requests, network, seed)?;
+    let mut host_ports = HostPorts::of(state, host);
+    let (known, new): (Vec<_>, Vec<_>) = requests
+        .into_iter()
+        .map(|request| (published_as(&request, &endpoint.ports, network), request))
+        .partition(|(place, _)| place.is_some());
+    let changed = host_ports.change_sources(&known, &endpoint.ports)?;
+    let new: Vec<_> = new.into_iter().map(|(_, request)| request).collect();
+    let added = host_ports.allocate_all(&new, network, seed)?;
 
     let mut plan = Plan::default();
-    plan.apply_all(added.iter().map(host_port_op));
-    plan.apply_all(added.iter().map(|mapping| port_op(endpoint, mapping)));
-    let had_ports = !endpoint.ports.is_empty();
+    plan.apply_all(made_of(endpoint, &added));
+    plan.apply_all(changed.iter().filter_map(|(_, new)| allow_list_op(new)));
+    plan.apply_all(changed.iter().map(|(old, new)| sources_op(endpoint, old, new)));
+    plan.revert_all(changed.iter().filter_map(|(old, _)| allow_list_op(old)).collect());
+    let first = endpoint.ports.is_empty() && !added.is_empty();
+    for (old, new) in changed {
+        endpoint.ports.iter_mut().filter(|it| **it == old).for_each(|it| *it = new.clone());
+    }
     endpoint.ports.extend(added.iter().cloned());
-    if !had_ports {
+    if first {
         // Last: undoing an update of the lease would take the lease itself.
         plan.apply(lease_op(network, endpoint));
     }
+    let mut asked: Vec<_> =
+        known.iter().filter_map(|(place, _)| endpoint.ports.get((*place)?).cloned()).collect();
+    asked.extend(added);
     plan.changes.push(Change::PutContainer(container));
-    Ok((plan, added))
+    Ok((plan, asked))
+}
+
+/// The place of the mapping that a request means exactly, among `ports`.
+fn published_as(request: &PortRequest, ports: &[PortMapping], network: &Network) -> Option<usize> {
+    let host_ip = request.host_ip.unwrap_or(network.host_binding);
+    let host = request.host.as_ref().filter(|range| range.start() == range.end())?;
+    ports.iter().position(|mapping| {
+        mapping.host_ip == host_ip
+            && mapping.host_port == *host.start()
+            && mapping.container_port == request.container_port
+            && mapping.protocol == request.protocol
+    })
 }
 
 /// `port rm` on a running container. A spec means every mapping of its
@@ -182,9 +258,7 @@ pub fn plan_unpublish(state: &State, name: &str, specs: &[String]) -> Result<Pla
             .into_iter()
             .partition(|mapping| requests.iter().any(|request| meant(request, mapping)));
         endpoint.ports = kept;
-        let host_ports = removed.iter().map(host_port_op);
-        let ports = removed.iter().map(|mapping| port_op(endpoint, mapping));
-        plan.revert_all(host_ports.chain(ports).collect());
+        plan.revert_all(made_of(endpoint, &removed));
         if !removed.is_empty() && endpoint.ports.is_empty() {
             leases.push(lease_op(network_of(state, endpoint)?, endpoint));
         }
@@ -242,9 +316,15 @@ pub(super) fn network_of<'a>(state: &'a State, endpoint: &Endpoint) -> Result<&'
         .ok_or(Error::Internal("an endpoint's network is not in the state"))
 }
 
-/// The ops of a container's ports, sockets before the datapath's entries.
-pub(super) fn ops(endpoint: &Endpoint) -> impl Iterator<Item = Op> {
-    let sockets = endpoint.ports.iter().map(host_port_op);
-    let entries = endpoint.ports.iter().map(|mapping| port_op(endpoint, mapping));
-    sockets.chain(entries)
+/// The ops of a container's ports: sockets and allow-lists before the
+/// datapath's entries.
+pub(super) fn ops(endpoint: &Endpoint) -> Vec<Op> {
+    made_of(endpoint, &endpoint.ports)
+}
+
+fn made_of(endpoint: &Endpoint, ports: &[PortMapping]) -> Vec<Op> {
+    let sockets = ports.iter().map(host_port_op);
+    let lists = ports.iter().filter_map(allow_list_op);
+    let entries = ports.iter().map(|mapping| port_op(endpoint, mapping));
+    sockets.chain(lists).chain(entries).collect()
 }

@@ -11,6 +11,7 @@ use netd_common::{abi::names, verdict::Hook};
 
 use super::{
     AttachMode, Datapath, Error, Links,
+    allow::AllowLists,
     bpffs::Pins,
     flows::FlowTables,
     tables::{Tables, take},
@@ -53,8 +54,9 @@ impl Datapath {
         chain_slow_programs(&mut ebpf)?;
         let flows = Arc::new(FlowTables::open(&mut ebpf, pins.path())?);
         let tables = Tables::open(&mut ebpf)?;
+        let allow = AllowLists::open(&mut ebpf)?;
         let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
-        Ok(Self { links, tables, flows, pins })
+        Ok(Self { links, tables, allow, flows, pins })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kernel side as the agent drives it: programs loaded, attached and
 //! pinned, maps written and read. It knows nothing of requests or of state.
 
+mod allow;
 mod attach;
 mod batch;
 mod bpffs;
@@ -16,6 +17,7 @@ pub use flows::{FlowEntry, SweepReport};
 pub use load::Options;
 pub use tables::{HostFacts, UplinkFacts};
 
+use allow::AllowLists;
 use attach::Links;
 use flows::FlowTables;
 use tables::Tables;
@@ -48,6 +50,7 @@ pub enum Error {
 pub struct Datapath {
     links: Links,
     pub tables: Tables,
+    pub allow: AllowLists,
     /// Shared with whoever sweeps in the background.
     pub flows: Arc<FlowTables>,
     pins: bpffs::Pins,

@@ -16,6 +16,7 @@ use netd_common::{
         ABI_VERSION, Address, Config, Counter, Endpoint, Family, Network, NetworkKey, PortKey,
         PortRange, PortTarget, Uplink, names,
         stats::{HOOKS, OUTCOMES},
+        wire::PROTO_UDP,
     },
     verdict::{Hook, outcome_name},
 };
@@ -50,6 +51,8 @@ pub struct Tables {
     reserved_ports: Array<MapData, u64>,
     /// The mappings by which each port is reserved.
     published: BTreeMap<u16, BTreeSet<PortKey>>,
+    /// UDP ports that have an allow-list.
+    listed: BTreeSet<PortKey>,
     stats: PerCpuArray<MapData, Counter>,
     config: Array<MapData, Config>,
 }
@@ -63,12 +66,12 @@ impl std::fmt::Debug for Tables {
 /// The lowest port that SNAT may use: below are the well-known ones.
 const FIRST_PORT: u16 = 1024;
 
-fn failed(name: &'static str) -> impl Fn(MapError) -> Error {
+pub(super) fn failed(name: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map { name, source: Box::new(source) }
 }
 
 /// A failed look-up or removal of what is not there is no failure.
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))
@@ -98,6 +101,7 @@ impl Tables {
             uplinks: take(ebpf, names::UPLINKS)?,
             reserved_ports: take(ebpf, names::RESERVED_PORTS)?,
             published: BTreeMap::new(),
+            listed: BTreeSet::new(),
             stats: take(ebpf, names::STATS)?,
             config: take(ebpf, names::CONFIG)?,
         })
@@ -152,11 +156,48 @@ impl Tables {
         if first {
             self.reserve(port, true)?;
         }
-        self.ports.insert(key, target, 0).map_err(failed(names::PORTS))
+        self.write_port(key, target)
+    }
+
+    /// Gives a port another allow-list, in one write; one that is not there
+    /// gets none.
+    pub fn set_allow(&mut self, key: &PortKey, allow: u32) -> Result<(), Error> {
+        match self.ports.get(key, 0) {
+            Ok(target) => self.write_port(*key, PortTarget { allow, ..target }),
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(failed(names::PORTS)(error)),
+        }
+    }
+
+    fn write_port(&mut self, key: PortKey, target: PortTarget) -> Result<(), Error> {
+        let listed = target.allow != 0 && key.proto == PROTO_UDP;
+        if listed {
+            self.listed.insert(key);
+            self.set_feature(Config::UDP_LISTED, true)?;
+        }
+        self.ports.insert(key, target, 0).map_err(failed(names::PORTS))?;
+        if !listed && self.listed.remove(&key) {
+            self.set_feature(Config::UDP_LISTED, !self.listed.is_empty())?;
+        }
+        Ok(())
+    }
+
+    /// Sets or clears a bit of [`Config::features`].
+    fn set_feature(&mut self, feature: u32, on: bool) -> Result<(), Error> {
+        let mut config = self.config.get(&0, 0).map_err(failed(names::CONFIG))?;
+        let features = if on { config.features | feature } else { config.features & !feature };
+        if config.features != features {
+            config.features = features;
+            self.config.set(0, config, 0).map_err(failed(names::CONFIG))?;
+        }
+        Ok(())
     }
 
     pub fn remove_port(&mut self, key: &PortKey) -> Result<(), Error> {
         gone(self.ports.remove(key)).map_err(failed(names::PORTS))?;
+        if self.listed.remove(key) {
+            self.set_feature(Config::UDP_LISTED, !self.listed.is_empty())?;
+        }
         let port = key.port.to_host();
         let mappings = self.published.entry(port).or_default();
         mappings.remove(key);
@@ -206,7 +247,10 @@ impl Tables {
             Some(first) => PortRange { first, last: u16::MAX },
             None => PortRange { first: 1, last: 0 },
         };
-        config.features = if facts.fib_source { Config::FIB_SRC } else { 0 };
+        config.features &= !Config::FIB_SRC;
+        if facts.fib_source {
+            config.features |= Config::FIB_SRC;
+        }
         if config.seed == 0 {
             config.seed = random_seed();
         }
@@ -237,6 +281,7 @@ impl Tables {
         for key in stale {
             self.remove_port(&key)?;
         }
+        self.set_feature(Config::UDP_LISTED, !self.listed.is_empty())?;
         let stale: Vec<_> = self
             .subnets
             .iter()

@@ -1,6 +1,6 @@
 //! The kernel's share of a plan's ops: bridges, sandboxes, links, host ports
 //! and run directories. The datapath's share (`Network`, `Programs`, `Lease`,
-//! `Port`) is not known here; the agent's effects send each op its way.
+//! `AllowList`, `Port`, `PortSources`) is not known here; the agent's effects send each op its way.
 
 use std::{fs, io, path::Path};
 
@@ -37,7 +37,12 @@ impl KernelEffects {
             | Op::Interface { .. }
             | Op::HostPort { .. }
             | Op::RunDir { .. } => true,
-            Op::Network { .. } | Op::Programs { .. } | Op::Lease { .. } | Op::Port { .. } => false,
+            Op::Network { .. }
+            | Op::Programs { .. }
+            | Op::Lease { .. }
+            | Op::AllowList { .. }
+            | Op::Port { .. }
+            | Op::PortSources { .. } => false,
         }
     }
 
@@ -88,9 +93,12 @@ impl KernelEffects {
                 Action::Apply => create_run_dir(path),
                 Action::Revert => remove_run_dir(path),
             },
-            Op::Network { .. } | Op::Programs { .. } | Op::Lease { .. } | Op::Port { .. } => {
-                Err(Error::NotTheKernels)
-            }
+            Op::Network { .. }
+            | Op::Programs { .. }
+            | Op::Lease { .. }
+            | Op::AllowList { .. }
+            | Op::Port { .. }
+            | Op::PortSources { .. } => Err(Error::NotTheKernels),
         }
     }
 }

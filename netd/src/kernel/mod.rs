@@ -24,6 +24,7 @@ use std::{io, path::PathBuf};
 pub use effects::KernelEffects;
 pub use hostport::HostPorts;
 pub use nl::Netlink;
+pub use sys::wait_for_programs;
 
 use crate::model::IfName;
 

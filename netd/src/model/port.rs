@@ -57,7 +57,12 @@ pub struct PortMapping {
     pub host_port: u16,
     pub container_port: u16,
     pub protocol: Protocol,
+    /// Sources that may come in, of both families; empty: all.
     pub from: Vec<IpNetwork>,
+    /// The datapath's number of `from`, of one mapping at a time; 0: there is
+    /// no allow-list.
+    #[serde(default)]
+    pub list: u32,
 }
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -155,7 +160,13 @@ impl FromStr for PortSpec {
     fn from_str(text: &str) -> Result<Self, PortError> {
         let mut parts = text.split(',');
         let ports = parts.next().unwrap_or_default();
-        let from = parts.map(parse_from).collect::<Result<_, _>>()?;
+        let mut from = vec![];
+        for option in parts {
+            let source = parse_from(option)?;
+            if !from.contains(&source) {
+                from.push(source);
+            }
+        }
 
         let mut fields = ports.rsplitn(3, ':');
         let container = fields.next().unwrap_or_default();

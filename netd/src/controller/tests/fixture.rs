@@ -81,6 +81,10 @@ impl World {
         for step in plan.steps {
             match step.action {
                 Action::Apply => {
+                    if let Op::PortSources { new, .. } = &step.op {
+                        self.set_sources(&step.op, new.list);
+                        continue;
+                    }
                     self.made.retain(|op| key(op) != key(&step.op));
                     self.made.push(step.op);
                 }
@@ -95,6 +99,13 @@ impl World {
             self.state.commit(change);
         }
         self.draw_ids();
+    }
+
+    /// The port of `sources` names `list` now.
+    fn set_sources(&mut self, sources: &Op, list: u32) {
+        let mut ports = self.made.iter_mut().filter(|op| key(op) == key(sources));
+        let Some(Op::Port { allow, .. }) = ports.next() else { panic!("no port: {sources:?}") };
+        *allow = list;
     }
 
     pub(super) fn create_network(&mut self, request: &NetworkCreate) -> Result<Id, Error> {
@@ -205,6 +216,10 @@ impl World {
                 once(format!("{} in {}", endpoint.container_link, container.name));
                 routes += usize::from(endpoint.default_route);
                 for port in &endpoint.ports {
+                    assert_eq!(port.list == 0, port.from.is_empty());
+                    if port.list != 0 {
+                        once(format!("list {}", port.list));
+                    }
                     once(format!("{} {}", port.protocol, port.host_port));
                 }
             }
@@ -233,9 +248,11 @@ pub(super) fn key(op: &Op) -> String {
         Op::HostPort { address, port, protocol } => {
             format!("host port {address} {port} {protocol}")
         }
-        Op::Port { host_address, host_port, protocol, .. } => {
+        Op::Port { host_address, host_port, protocol, .. }
+        | Op::PortSources { host_address, host_port, protocol, .. } => {
             format!("port {host_address} {host_port} {protocol}")
         }
+        Op::AllowList { list, .. } => format!("list {list}"),
         Op::RunDir { path } => format!("run dir {}", path.display()),
     }
 }

@@ -1,7 +1,7 @@
 use super::fixture::{PUBLISHED, QUIET, World, container, text};
 use crate::{
     api::types::{ContainerCreate, NetworkCreate},
-    controller::{Op, plan_unpublish},
+    controller::{Action, Error, Op, Plan, Step, plan_publish, plan_unpublish},
     model::Protocol,
 };
 
@@ -95,10 +95,6 @@ fn sctp_is_refused_as_long_as_it_is_not_translated() {
 fn what_is_not_there_yet_or_never_works_is_refused() {
     let mut world = World::new();
     assert_eq!(
-        text(world.create(&publishing("a", &["80:80,from=10.0.0.0/8"]))),
-        "a source allow-list (`,from=CIDR`) is not supported yet"
-    );
-    assert_eq!(
         text(world.create(&publishing("a", &["[::1]:80:80"]))),
         "IPv6 (host address ::1) is not supported yet"
     );
@@ -112,6 +108,69 @@ fn what_is_not_there_yet_or_never_works_is_refused() {
     world.create(&quiet).unwrap();
     assert!(!world.get("a").endpoints[0].default_route);
     assert_eq!(text(world.publish("a", "80:80")), "container a has no network to publish ports on");
+}
+
+/// The steps of a plan about ports, in short.
+fn steps(plan: &Plan) -> Vec<String> {
+    let short = |step: &Step| {
+        let sign = if step.action == Action::Apply { '+' } else { '-' };
+        match &step.op {
+            Op::AllowList { list, .. } => format!("{sign}list {list}"),
+            Op::Port { allow, .. } => format!("{sign}port of list {allow}"),
+            Op::PortSources { old, new, .. } => {
+                format!("{sign}port from list {} to {}", old.list, new.list)
+            }
+            Op::HostPort { .. } => format!("{sign}socket"),
+            Op::Lease { .. } => format!("{sign}lease"),
+            other => panic!("{other:?}"),
+        }
+    };
+    plan.steps.iter().map(short).collect()
+}
+
+#[test]
+fn a_list_is_filled_before_its_port_opens_and_emptied_after_it_is_gone() {
+    let mut world = World::new();
+    world.create(&container("web")).unwrap();
+    let specs = ["8080:80,from=10.0.0.0/8,from=2001:db8::/32".to_owned()];
+    let (plan, added) = plan_publish(&world.state, &world.host, "web", &specs).unwrap();
+    assert_eq!(steps(&plan), ["+socket", "+list 1", "+port of list 1", "+lease"]);
+    assert_eq!(added[0].from, ["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
+    world.run(plan);
+
+    let plan = plan_unpublish(&world.state, "web", &["80".into()]).unwrap();
+    assert_eq!(steps(&plan), ["-port of list 1", "-list 1", "-socket", "+lease"]);
+}
+
+#[test]
+fn the_sources_of_a_published_port_change_in_one_step() {
+    let mut world = World::new();
+    world.create(&publishing("web", &["8080:80,from=10.0.0.0/8", "8081:80"])).unwrap();
+    let mut add = |specs: &[&str]| {
+        let specs: Vec<String> = specs.iter().map(|spec| (*spec).to_owned()).collect();
+        let (plan, asked) = plan_publish(&world.state, &world.host, "web", &specs)?;
+        let steps = steps(&plan);
+        world.run(plan);
+        Ok::<_, Error>((steps, asked))
+    };
+    let (steps, asked) = add(&["8080:80,from=10.1.0.0/16"]).unwrap();
+    assert_eq!(steps, ["+list 2", "+port from list 1 to 2", "-list 1"]);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].from, ["10.1.0.0/16".parse().unwrap()]);
+    assert_eq!(add(&["8080:80"]).unwrap().0, ["+port from list 2 to 0", "-list 2"]);
+    assert_eq!(add(&["8081:80,from=::/0"]).unwrap().0, ["+list 1", "+port from list 0 to 1"]);
+    let (steps, asked) = add(&["8081:80,from=::/0"]).unwrap();
+    assert!(steps.is_empty(), "it is so already: {steps:?}");
+    assert_eq!(asked.len(), 1);
+    assert_eq!(
+        text(add(&["8080:80,from=10.0.0.0/8", "8080:80"])),
+        "Bind for 0.0.0.0:8080 failed: port is already allocated"
+    );
+    assert_eq!(
+        text(add(&["8080:81"])),
+        "Bind for 0.0.0.0:8080 failed: port is already allocated",
+        "another port of the container is no change of sources"
+    );
 }
 
 fn lease_flags(world: &World) -> u32 {

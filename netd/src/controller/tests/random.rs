@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::fixture::{World, container, key, on};
 use crate::{
     api::types::ContainerCreate,
-    controller::{Force, desired_ops},
+    controller::{Force, Op, desired_ops},
 };
 
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ fn spec() -> impl Strategy<Value = String> {
         (80u16..83).prop_map(|ctr| format!("8000-8003:{ctr}")),
         (8000u16..8006).prop_map(|host| format!("127.0.0.1:{host}:80/udp")),
         Just("8000-8002:80-82".to_owned()),
+        Just("8000-8002:80-82,from=10.0.0.0/8".to_owned()),
+        (8000u16..8003, 0u8..3).prop_map(|(host, n)| format!("{host}:80,from=10.{n}.0.0/16")),
     ]
 }
 
@@ -120,6 +122,13 @@ proptest! {
             desired.sort();
             made.sort();
             prop_assert_eq!(desired, made);
+            // No port names a list that is not there.
+            for op in &world.made {
+                if let Op::Port { allow: list @ 1.., .. } = op {
+                    let named = |op: &Op| matches!(op, Op::AllowList { list: it, .. } if it == list);
+                    prop_assert!(world.made.iter().any(named));
+                }
+            }
         }
 
         let containers: Vec<String> =

@@ -28,6 +28,7 @@ fn every_form_of_the_grammar_is_read() {
         parse("80:80,from=10.0.0.0/8,from=192.0.2.1").from,
         ["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()]
     );
+    assert_eq!(parse("80:80,from=10.0.0.0/8,from=10.0.0.0/8").from.len(), 1);
 }
 
 #[test]
@@ -90,6 +91,7 @@ fn a_mapping_prints_as_docker_ps_does() {
         container_port: 80,
         protocol: Protocol::Tcp,
         from: vec![],
+        list: 0,
     };
     assert_eq!(mapping.to_string(), "[::]:8080->80/tcp");
 }
@@ -100,7 +102,7 @@ fn any_range() -> impl Strategy<Value = RangeInclusive<u16>> {
 
 fn any_spec() -> impl Strategy<Value = PortSpec> {
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
-    let from = prop::collection::vec(
+    let from = prop::collection::btree_set(
         (any::<IpAddr>(), 0u8..=32)
             .prop_map(|(ip, prefix)| crate::ipam::network_of(IpNetwork::new(ip, prefix).unwrap())),
         0..3,
@@ -114,7 +116,7 @@ fn any_spec() -> impl Strategy<Value = PortSpec> {
             }),
             container,
             protocol,
-            from,
+            from: from.into_iter().collect(),
         })
 }
 
