@@ -3,7 +3,7 @@
 use crate::{
     abi::{
         Address, Config, Endpoint, Family, Flow, FlowKey, Fragment, FragmentKey, Link, Network,
-        PortKey, PortTarget, SynRate, Uplink,
+        PortKey, PortTarget, SocketKey, SocketPeer, SynRate, Uplink,
     },
     conntrack::State,
 };
@@ -43,6 +43,9 @@ pub trait Tables {
     fn fragment(&mut self, key: &FragmentKey) -> Option<&mut Fragment>;
     fn put_fragment(&mut self, key: &FragmentKey, fragment: &Fragment);
     fn remove_fragment(&mut self, key: &FragmentKey);
+    /// What a socket of the host's asked for, by where it was sent to.
+    fn peer(&self, key: &SocketKey) -> Option<SocketPeer>;
+    fn put_peer(&mut self, key: &SocketKey, peer: &SocketPeer);
     fn uplink(&self, ifindex: u32) -> Option<Uplink>;
     /// Not to be used for SNAT: published, or held by a host socket.
     fn is_reserved_port(&self, port: u16) -> bool;

@@ -4,7 +4,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::bpf_fib_lookup as FibLookup,
     helpers::{bpf_check_mtu, bpf_fib_lookup, bpf_ktime_get_coarse_ns},
-    programs::TcContext,
+    programs::{SockAddrContext, TcContext},
 };
 use netd_common::{
     abi::{Address, Config, FlowKey},
@@ -36,6 +36,11 @@ pub(crate) struct Host {
 impl Host {
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
+        Self { ctx: ctx.as_ptr() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn of_call(ctx: &SockAddrContext) -> Self {
         Self { ctx: ctx.as_ptr() }
     }
 

@@ -18,6 +18,7 @@ mod env;
 mod events;
 mod maps;
 mod packet;
+mod socket;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},

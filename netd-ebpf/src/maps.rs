@@ -99,8 +99,8 @@ pub(crate) fn continue_slowly(ctx: &TcContext, hook: Hook) {
 pub(crate) fn count(hook: Hook, outcome: u32, bytes: u64) {
     let index = hook as u32 * OUTCOMES + (outcome & (OUTCOMES - 1));
     if let Some(counter) = STATS.get_ptr_mut(index) {
-        // SAFETY: the slot is this CPU's own, and programs don't preempt each
-        // other on a CPU.
+        // SAFETY: the slot is this CPU's own, and packets' programs don't
+        // preempt each other on a CPU; sockets' may, which can lose a count.
         unsafe {
             (*counter).packets += 1;
             (*counter).bytes += bytes;
@@ -267,6 +267,18 @@ impl Tables for Host {
     #[inline(always)]
     fn remove_fragment(&mut self, key: &FragmentKey) {
         let _ = FRAGMENTS.remove(key);
+    }
+
+    #[inline(always)]
+    fn peer(&self, key: &SocketKey) -> Option<SocketPeer> {
+        // SAFETY: as in `flow`.
+        SOCKETS.get_ptr(key).map(|peer| unsafe { *peer })
+    }
+
+    #[inline(always)]
+    fn put_peer(&mut self, key: &SocketKey, peer: &SocketPeer) {
+        // What is lost costs the process the name that it used, no more.
+        let _ = SOCKETS.insert(key, peer, 0);
     }
 
     #[inline(always)]

@@ -21,6 +21,7 @@ pub mod flood;
 pub mod json;
 pub mod kernel;
 pub mod netns;
+pub mod probe;
 pub mod program;
 pub mod random;
 pub mod raw;

@@ -154,7 +154,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The pinned maps.
-pub(crate) fn map_pins(root: &Path) -> Vec<PathBuf> {
+pub fn map_pins(root: &Path) -> Vec<PathBuf> {
     let is_map = |path: &PathBuf| names::MAPS.iter().any(|name| path.ends_with(name));
     files_below(&root.join("bpf")).into_iter().filter(is_map).collect()
 }
@@ -172,8 +172,8 @@ fn processes(agent: &Agent) -> String {
 /// A map's entries, one a line, without what changes by itself.
 fn entries(agent: &Agent, map: &str, pin: &Path) -> String {
     // Counters, and the programs' own ids: a new agent brings new programs.
-    // A ring buffer has no entries to look at.
-    if [names::STATS, names::SLOW, names::EVENTS].contains(&map) {
+    // Events have nothing to show once they are read.
+    if [names::STATS, names::SLOW, names::EVENTS, names::EVENT_SLOTS].contains(&map) {
         return String::new();
     }
     let dump = agent.host().exec(&format!("bpftool -j map dump pinned {}", pin.display()));

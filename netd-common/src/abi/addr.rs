@@ -70,6 +70,8 @@ impl Address {
     /// In a [`super::PortKey`] any IPv6 address of the host: `::ffff:0:0:0`, a
     /// prefix of no use on the wire.
     pub const ANY6: Self = Self([0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), 0, 0]);
+    /// `::1`.
+    pub const LOOPBACK6: Self = Self([0, 0, 0, u32::from_ne_bytes([0, 0, 0, 1])]);
 
     /// `a.b.c.d`, its bytes in network order.
     #[inline(always)]
@@ -127,6 +129,17 @@ impl Address {
     #[inline(always)]
     pub const fn family(&self) -> Family {
         if self.is_v4() { Family::V4 } else { Family::V6 }
+    }
+
+    /// `127.0.0.0/8` and `::1`.
+    #[inline(always)]
+    pub const fn is_loopback(&self) -> bool {
+        let [a, b, c, d] = self.0;
+        if self.is_v4() {
+            d.to_ne_bytes()[0] == 127
+        } else {
+            a | b | c == 0 && d == u32::from_ne_bytes([0, 0, 0, 1])
+        }
     }
 
     #[inline(always)]

@@ -8,12 +8,14 @@
 
 extern crate std;
 
+mod call;
 pub mod cases;
 mod craft;
 mod frame;
 pub mod scene;
 mod world;
 
+pub use call::Call;
 pub use craft::{Arp, Datagram, Layer4, checksums};
 pub use frame::Frame;
 pub use world::{Hop, Route, World};

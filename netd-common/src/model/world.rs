@@ -6,8 +6,8 @@ use super::std;
 use crate::{
     abi::{
         ABI_VERSION, Address, Config, Counter, Endpoint, Family, Flow, FlowKey, Fragment,
-        FragmentKey, Link, Network, NetworkKey, PortKey, PortRange, PortTarget, Prefix, SynRate,
-        TrustedKey, Uplink,
+        FragmentKey, Link, Network, NetworkKey, PortKey, PortRange, PortTarget, Prefix, SocketKey,
+        SocketPeer, SynRate, TrustedKey, Uplink,
     },
     conntrack::State,
     pipeline::Scratch,
@@ -56,6 +56,8 @@ pub struct World {
     pub host_addresses: HashSet<Address>,
     /// What the host's sockets take, as it arrives.
     pub sockets: HashSet<FlowKey>,
+    /// What they asked for, by where they were sent to.
+    pub peers: HashMap<SocketKey, SocketPeer>,
     pub uplinks: HashMap<u32, Uplink>,
     pub reserved_ports: HashSet<u16>,
     pub routes: std::vec::Vec<Route>,
@@ -96,6 +98,7 @@ impl Default for World {
             fragments: HashMap::new(),
             host_addresses: HashSet::new(),
             sockets: HashSet::new(),
+            peers: HashMap::new(),
             uplinks: HashMap::new(),
             reserved_ports: HashSet::new(),
             routes: std::vec![],
@@ -242,6 +245,14 @@ impl Tables for World {
 
     fn remove_fragment(&mut self, key: &FragmentKey) {
         self.fragments.remove(key);
+    }
+
+    fn peer(&self, key: &SocketKey) -> Option<SocketPeer> {
+        self.peers.get(key).copied()
+    }
+
+    fn put_peer(&mut self, key: &SocketKey, peer: &SocketPeer) {
+        self.peers.insert(*key, *peer);
     }
 
     fn uplink(&self, ifindex: u32) -> Option<Uplink> {

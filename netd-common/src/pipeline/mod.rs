@@ -14,6 +14,7 @@ mod from_container;
 mod from_uplink;
 mod open;
 pub mod published;
+pub mod socket;
 mod to_container;
 mod to_uplink;
 

@@ -8,7 +8,8 @@ use crate::{
     verdict::DropReason,
 };
 
-/// The published port at `addr` and `port`, if any, and its key in `PORTS`.
+/// The published port at `addr` and `port`, if any, and its key in `PORTS`:
+/// for packets, which have no business at a loopback address.
 #[inline(always)]
 pub fn find<T: Tables>(
     tables: &T,
@@ -16,17 +17,45 @@ pub fn find<T: Tables>(
     addr: &Address,
     port: Be16,
 ) -> Option<(PortKey, PortTarget)> {
-    let exact = PortKey { addr: *addr, port, proto, pad: 0 };
+    if addr.is_loopback() {
+        return None;
+    }
+    find_locally(tables, proto, addr, port)
+}
+
+/// As [`find`], for a process of the host's: the loopback addresses are the
+/// host's, too.
+#[inline(always)]
+pub fn find_locally<T: Tables>(
+    tables: &T,
+    proto: u8,
+    addr: &Address,
+    port: Be16,
+) -> Option<(PortKey, PortTarget)> {
+    let [exact, any] = keys(proto, addr, port);
     if let Some(target) = tables.port(&exact) {
         return Some((exact, target));
     }
-    let addr_any = match addr.family() {
+    let target = tables.port(&any)?;
+    (addr.is_loopback() || tables.is_host_address(addr)).then_some((any, target))
+}
+
+/// Where `PORTS` may have the port at `addr`: under the address itself, or
+/// under any address of its family.
+#[inline(always)]
+pub const fn keys(proto: u8, addr: &Address, port: Be16) -> [PortKey; 2] {
+    let any = match addr.family() {
         Family::V4 => Address::ANY,
         Family::V6 => Address::ANY6,
     };
-    let any = PortKey { addr: addr_any, ..exact };
-    let target = tables.port(&any)?;
-    tables.is_host_address(addr).then_some((any, target))
+    [PortKey { addr: *addr, port, proto, pad: 0 }, PortKey { addr: any, port, proto, pad: 0 }]
+}
+
+/// Where it may have a port of IPv4 that a process of the host's asks for by
+/// `::1`, the first that `localhost` stands for.
+#[inline(always)]
+pub const fn by_loopback6(proto: u8, port: Be16) -> PortKey {
+    PortKey { addr: Address::ANY, port, proto, pad: 0 }
 }
 
 /// Whether the port's allow-list has `source`.

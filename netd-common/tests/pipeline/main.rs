@@ -5,5 +5,6 @@ mod craft;
 mod life;
 mod round_trips;
 mod routes;
+mod sockets;
 mod talk;
 mod verdicts;
