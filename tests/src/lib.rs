@@ -26,6 +26,7 @@ pub mod program;
 pub mod random;
 pub mod raw;
 pub mod snapshot;
+pub mod syn;
 pub mod topology;
 pub mod traffic;
 

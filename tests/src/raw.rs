@@ -1,17 +1,21 @@
 //! Whole Ethernet frames in and out of a link (`AF_PACKET`).
 
 use std::{
+    io::IoSlice,
     os::fd::{AsRawFd as _, OwnedFd},
+    thread,
     time::{Duration, Instant},
 };
 
 use nix::{
+    errno::Errno,
     ifaddrs::getifaddrs,
     net::if_::if_nametoindex,
     sys::{
         socket::{
-            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike as _, bind,
-            recv, send, setsockopt, socket, sockopt::ReceiveTimeout,
+            AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType,
+            SockaddrLike as _, bind, recv, send, sendmmsg, setsockopt, socket,
+            sockopt::ReceiveTimeout,
         },
         time::{TimeVal, TimeValLike as _},
     },
@@ -55,6 +59,24 @@ impl RawSocket {
     pub fn send(&self, frame: &[u8]) {
         let sent = send(self.socket.as_raw_fd(), frame, MsgFlags::empty());
         assert_eq!(sent, Ok(frame.len()), "send a frame");
+    }
+
+    /// Sends many frames by as few calls as it takes.
+    #[track_caller]
+    pub fn send_all(&self, frames: &[[IoSlice<'_>; 1]]) {
+        let mut left = frames;
+        while !left.is_empty() {
+            let mut headers = MultiHeaders::<()>::preallocate(left.len(), None);
+            let addresses = vec![None; left.len()];
+            let socket = self.socket.as_raw_fd();
+            let none = MsgFlags::empty();
+            match sendmmsg(socket, &mut headers, left, &addresses, [], none) {
+                Ok(sent) => left = &left[sent.count()..],
+                // The link's queue is full for the moment.
+                Err(Errno::ENOBUFS) => thread::yield_now(),
+                Err(error) => panic!("send frames: {error}"),
+            }
+        }
     }
 
     /// The first frame that is `wanted`, seen before `within` has passed.
