@@ -11,7 +11,7 @@ use crate::{
     },
     conntrack::State,
     pipeline::Scratch,
-    tables::{Env, Journey, Tables},
+    tables::{Env, Journey, Repeat, Tables, Turn},
     verdict::{Hook, Verdict},
 };
 
@@ -261,6 +261,16 @@ impl Tables for World {
 
     fn is_reserved_port(&self, port: u16) -> bool {
         self.reserved_ports.contains(&port)
+    }
+}
+
+impl Repeat for World {
+    fn repeat<T: Turn<Self>>(&mut self, times: u32, turn: &mut T) {
+        for n in 0..times {
+            if turn.turn(self, n) {
+                return;
+            }
+        }
     }
 }
 
