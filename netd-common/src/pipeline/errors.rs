@@ -57,9 +57,12 @@ pub(super) fn relate<P: PacketMut, W: World>(
     if let Some(reason) = flow::spoofed(packet, headers, flow) {
         return reason.into();
     }
-    if headers.ttl <= 1 {
+    // One that was sent to the host has arrived; errors are never answered.
+    let last_hop = headers.ttl <= 1;
+    if last_hop && flow.in_ifindex != 0 {
         return Verdict::drop(DropReason::TtlExpired);
     }
+    let hops = u8::from(!last_hop);
     let refused = flow::reroute(world, journey, &quoted.answer);
     if refused.is_decided() {
         return refused;
@@ -67,7 +70,7 @@ pub(super) fn relate<P: PacketMut, W: World>(
     let Some(flow) = world.any_flow(&quoted.answer) else {
         return Verdict::UNDECIDED;
     };
-    if rewrite(packet, headers, quoted, flow).is_none() {
+    if rewrite(packet, headers, quoted, flow, hops).is_none() {
         return Verdict::drop(DropReason::EditFailed);
     }
     flow::hand_over(packet, flow)
@@ -161,6 +164,7 @@ fn rewrite<P: PacketMut>(
     headers: &Headers,
     quoted: &Quoted,
     flow: &Flow,
+    hops: u8,
 ) -> Option<()> {
     // The quoted packet as its sender knows it.
     let sent = nat::twin_key(&quoted.answer, flow);
@@ -185,10 +189,10 @@ fn rewrite<P: PacketMut>(
     let checksum = csum::replace(packet.read(at)?, changed);
     put(packet, at, &checksum)?;
     let done = match headers.family {
-        Family::V4 => nat::change_ipv4(packet, headers, &src, &dst, 1),
+        Family::V4 => nat::change_ipv4(packet, headers, &src, &dst, hops),
         Family::V6 => {
             nat::change_ipv6_addresses(packet, &src, &dst)
-                && nat::change_hop_limit(packet, headers, 1)
+                && nat::change_hop_limit(packet, headers, hops)
         }
     };
     done.then_some(())

@@ -212,19 +212,23 @@ fn advance<W: World>(world: &mut W, headers: &Headers) -> bool {
 /// Translates the packet and sends it where its flow goes.
 #[inline(always)]
 pub(super) fn send<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow) -> Verdict {
+    let mut hops = 1;
     if headers.ttl <= 1 {
-        // Only a container's packet may go to the stack as it is: for one from
-        // outside the stack would answer in the container's place.
-        return if flow.in_ifindex != 0 {
-            Verdict::PASS
+        // Addressed to the host itself, it has arrived: there is no further hop
+        // that its sender should hear of.
+        if flow.has(Flow::REWRITE_DST) {
+            hops = 0;
+        } else if flow.in_ifindex != 0 {
+            // The stack answers, as the router that it is.
+            return Verdict::PASS;
         } else {
-            Verdict::drop(DropReason::TtlExpired)
-        };
+            return Verdict::drop(DropReason::TtlExpired);
+        }
     }
     if !flow.has(Flow::LOCAL) && exceeds(packet, headers, flow.mtu) {
         return Verdict::PASS;
     }
-    if !nat::translate(packet, headers, flow, 1) {
+    if !nat::translate(packet, headers, flow, hops) {
         return Verdict::drop(DropReason::EditFailed);
     }
     hand_over(packet, flow)
