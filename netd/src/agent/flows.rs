@@ -92,11 +92,12 @@ fn nat(original: &Flow) -> &'static str {
     }
 }
 
-fn protocol(number: u8) -> String {
+pub(super) fn protocol(number: u8) -> String {
     match number {
         wire::PROTO_TCP => "tcp".to_owned(),
         wire::PROTO_UDP => "udp".to_owned(),
         wire::PROTO_ICMP => "icmp".to_owned(),
+        wire::PROTO_ICMPV6 => "icmpv6".to_owned(),
         other => other.to_string(),
     }
 }
