@@ -152,11 +152,16 @@ impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Op::Bridge { name, .. } => write!(f, "bridge `{name}`"),
-            Op::Network { index, bridge, .. } => write!(f, "network {index} of bridge `{bridge}`"),
+            Op::Network { bridge, subnet, .. } => {
+                write!(f, "network {subnet} of bridge `{bridge}`")
+            }
             Op::Sandbox { id, .. } => write!(f, "sandbox {}", id.short()),
             Op::Veth { host, .. } => write!(f, "veth `{host}`"),
             Op::Programs { host } => write!(f, "programs of `{host}`"),
-            Op::Lease { address, .. } => write!(f, "lease of {address}"),
+            Op::Lease { addresses, host, .. } => match addresses.first() {
+                Some(address) => write!(f, "lease of {address}"),
+                None => write!(f, "lease of `{host}`"),
+            },
             Op::Interface { name, netns, .. } => {
                 write!(f, "interface `{name}` in {}", netns.display())
             }

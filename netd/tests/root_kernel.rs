@@ -66,7 +66,7 @@ fn container(dir: &Path) -> Container {
             name: peer,
             mac,
             addresses: vec!["172.30.0.2/16".parse().unwrap()],
-            gateway: Some(Ipv4Addr::new(172, 30, 0, 1).into()),
+            gateways: vec![Ipv4Addr::new(172, 30, 0, 1).into()],
         },
         host,
     }

@@ -26,7 +26,6 @@ const COMMANDS: &[&str] = &[
     "port rm",
     "ipam",
     "flows",
-    "monitor",
     "stats",
     "doctor",
 ];
@@ -54,7 +53,7 @@ fn the_first_help_names_every_command() {
 
 #[test]
 fn every_reader_takes_json() {
-    for command in ["network ls", "ps", "port ls", "ipam", "flows", "monitor", "stats"] {
+    for command in ["network ls", "ps", "port ls", "ipam", "flows", "stats"] {
         assert!(help(command).contains("--json"), "{command}");
     }
 }

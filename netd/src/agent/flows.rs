@@ -21,7 +21,9 @@ impl Agent {
             .containers
             .values()
             .flat_map(|container| container.endpoints.iter().map(move |e| (e, &container.name)))
-            .map(|(endpoint, name)| (endpoint.address.ip().into(), name.to_string()))
+            .flat_map(|(endpoint, name)| {
+                endpoint.known_as().map(move |ip| (ip.into(), name.to_string()))
+            })
             .collect();
         let mut entries = self.work.datapath.flows.list()?;
         entries.sort_by_key(|entry| entry.original);
@@ -92,7 +94,7 @@ fn nat(original: &Flow) -> &'static str {
     }
 }
 
-pub(super) fn protocol(number: u8) -> String {
+fn protocol(number: u8) -> String {
     match number {
         wire::PROTO_TCP => "tcp".to_owned(),
         wire::PROTO_UDP => "udp".to_owned(),

@@ -1,14 +1,21 @@
 //! What the agent sees of the host: for the controller's plans, and to tell
 //! the datapath of uplinks, addresses and routes as they come and go.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Agent;
 use crate::{
     controller::Host,
     datapath::{self, HostFacts, UplinkFacts},
-    kernel::{self, observe::Link, survey::Survey},
-    model::{Config, Id},
+    ipam,
+    kernel::{
+        self,
+        observe::{Address, Link},
+        survey::Survey,
+    },
+    model::{Config, Id, config::AddressPool},
+    paths::Paths,
+    store::Store,
 };
 
 /// `ARPHRD_ETHER` (`include/uapi/linux/if_arp.h`).
@@ -37,6 +44,7 @@ impl Agent {
             links: survey.names(),
             routes: survey.routes,
             addresses: survey.addresses,
+            ula: self.ula,
             default_mtu: survey.default_mtu,
             ephemeral: survey.ephemeral,
             avoid_ports: vec![],
@@ -56,10 +64,6 @@ impl Agent {
         let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
         let uplinks: Vec<&Link> =
             links.iter().filter(|link| is_uplink(link, &self.config)).collect();
-        let address_of = |link: &Link| {
-            let own = addresses.iter().filter(|address| address.link == link.index);
-            own.map(|address| address.address.ip()).find(is_usable)
-        };
         let facts = HostFacts {
             addresses: addresses
                 .iter()
@@ -68,10 +72,15 @@ impl Agent {
                 .collect(),
             uplinks: uplinks
                 .iter()
-                .map(|link| UplinkFacts { ifindex: link.index, address: address_of(link) })
+                .map(|link| UplinkFacts {
+                    ifindex: link.index,
+                    address4: source4(link, &addresses),
+                    address6: source6(link, &addresses),
+                })
                 .collect(),
             ephemeral: kernel::sysctl::ephemeral_ports()?,
             fib_source: datapath::has_fib_source(),
+            netns_cookie: kernel::netns::cookie(),
         };
         let mut attached = Vec::new();
         for link in uplinks {
@@ -105,8 +114,37 @@ fn is_uplink(link: &Link, config: &Config) -> bool {
     !link.is_own() && !link.loopback && link.master.is_none() && link.hardware_type == ETHERNET
 }
 
-fn is_usable(address: &IpAddr) -> bool {
-    address.is_ipv4() && !address.is_loopback()
+fn source4(link: &Link, addresses: &[Address]) -> Option<Ipv4Addr> {
+    addresses.iter().filter(|address| address.link == link.index).find_map(|address| match address
+        .address
+        .ip()
+    {
+        IpAddr::V4(ip) if !ip.is_loopback() => Some(ip),
+        _ => None,
+    })
+}
+
+/// A global unicast address rather than a unique local one, which the outside
+/// may not know the way to.
+fn source6(link: &Link, addresses: &[Address]) -> Option<Ipv6Addr> {
+    let sources = addresses.iter().filter(|address| address.link == link.index && address.source);
+    let sources = sources.filter_map(|address| match address.address.ip() {
+        IpAddr::V6(ip) if !ip.is_loopback() => Some(ip),
+        _ => None,
+    });
+    // The first of the least.
+    sources.min_by_key(Ipv6Addr::is_unique_local)
+}
+
+/// The pool that IPv6 subnets come from by default: of this agent on this
+/// machine, and the same for ever, so that an address tells its host.
+pub(super) fn unique_local_pool(paths: &Paths, store: &Store) -> anyhow::Result<AddressPool> {
+    let machine = match std::fs::read_to_string("/etc/machine-id") {
+        Ok(id) if id.trim().len() == 32 => id.trim().to_owned(),
+        _ => store.host_id(&fresh_id())?.to_string(),
+    };
+    let agent = paths.state.display();
+    Ok(ipam::unique_local_pool(format!("{machine} {agent}").as_bytes()))
 }
 
 fn fresh_id() -> Id {

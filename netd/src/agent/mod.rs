@@ -8,14 +8,12 @@
 mod flows;
 mod host;
 mod lifecycle;
-mod monitor;
 mod requests;
 mod start;
 mod work;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use netd_common::abi::Event;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -26,7 +24,7 @@ use crate::{
     api::{Handle, Request},
     controller::State,
     kernel::watch,
-    model::{Config, Id},
+    model::{Config, Id, config::AddressPool},
     paths::Paths,
     store::Store,
 };
@@ -44,8 +42,6 @@ const REFRESH: Duration = Duration::from_millis(125);
 enum Notice {
     /// The shim of a container has ended, or never came.
     Ended(Id),
-    /// Programs have told of what they dropped.
-    Drops(Vec<Event>),
 }
 
 #[derive(Debug)]
@@ -54,13 +50,14 @@ struct Agent {
     paths: Paths,
     state: State,
     store: Store,
+    /// Where IPv6 subnets are cut from by default.
+    ula: AddressPool,
     work: work::Work,
     /// What the datapath was last told of the host.
     host: host::Told,
     /// Requests that wait for a container's end.
     waiting: HashMap<Id, Vec<lifecycle::Waiting>>,
     notices: mpsc::Sender<Notice>,
-    monitor: monitor::Monitor,
 }
 
 impl Agent {
@@ -75,8 +72,6 @@ impl Agent {
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = interval(monitor::LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh: Option<Instant> = None;
         let mut refreshed = Instant::now();
         loop {
@@ -86,10 +81,7 @@ impl Agent {
                     Some(request) => self.answer(request).await,
                     None => break,
                 },
-                Some(notice) = notices.recv() => match notice {
-                    Notice::Ended(id) => self.ended(&id).await,
-                    Notice::Drops(drops) => self.tell_drops(&drops),
-                },
+                Some(Notice::Ended(id)) = notices.recv() => self.ended(&id).await,
                 event = changes.recv() => {
                     if event.is_none() {
                         tracing::warn!("the watch on links and routes ended; starting it again");
@@ -104,7 +96,6 @@ impl Agent {
                     }
                 }
                 _ = sweep.tick() => self.sweep(),
-                _ = look.tick(), if self.monitor.is_on() => self.look_after_listeners(),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }

@@ -3,18 +3,19 @@
 use std::{collections::BTreeSet, fs, io, sync::Arc};
 
 use anyhow::Context as _;
+use netd_common::abi::NetworkKey;
 use tokio::sync::Notify;
 
-use super::{Agent, channels, host, monitor, work::Work};
+use super::{Agent, channels, host, work::Work};
 use crate::{
     api::server::Listener,
     cli::agent::Options,
     controller::{self, Op},
-    datapath::{AttachMode, Datapath},
+    datapath::{self, AttachMode, Datapath},
     executor::{self, Effects as _},
     kernel::{self, KernelEffects, process},
     model::{
-        Config, ContainerState,
+        Config, ContainerState, Endpoint,
         config::{ConfigFile, PoolEntry},
     },
     store::Store,
@@ -106,24 +107,22 @@ impl Agent {
         let store = Store::open(&paths.store())?;
         let rebooted = store.rebooted(&kernel::sysctl::boot_id()?)?;
         let state = store.load()?;
+        let ula = host::unique_local_pool(&paths, &store)?;
         let load = crate::datapath::Options {
             flow_table_size: config.flow_table_size,
             attach: options.clsact.then_some(AttachMode::Clsact),
         };
-        let mut datapath = Datapath::load(&paths.pins, &load)?;
-        if let Some(events) = datapath.take_events() {
-            monitor::read(events, notices.clone()).context("failed to read the drops")?;
-        }
+        let datapath = Datapath::load(&paths.pins, &load)?;
         let mut agent = Self {
             config,
             paths,
             state,
             store,
+            ula,
             work: Work::new(KernelEffects::new()?, datapath),
             host: host::Told::default(),
             waiting: std::collections::HashMap::new(),
             notices,
-            monitor: monitor::Monitor::new(),
         };
         agent.undo_intents().await?;
         if let Err(error) = agent.reconcile(rebooted).await {
@@ -179,12 +178,18 @@ impl Agent {
     /// not know.
     fn forget_strangers(&mut self) -> anyhow::Result<()> {
         let endpoints = || self.state.containers.values().flat_map(|c| &c.endpoints);
-        let addresses: BTreeSet<_> = endpoints().map(|e| e.address.ip()).collect();
+        let addresses: BTreeSet<_> = endpoints().flat_map(Endpoint::known_as).collect();
         let ports = endpoints()
             .flat_map(|endpoint| &endpoint.ports)
             .map(|m| super::work::port_key(m.host_ip, m.host_port, m.protocol))
             .collect();
-        let networks = self.state.networks.values().map(|network| network.index).collect();
+        let families =
+            self.state.networks.values().flat_map(|network| {
+                network.pools.iter().map(move |pool| (network.index, pool.subnet))
+            });
+        let networks = families
+            .map(|(index, subnet)| NetworkKey::new(index, datapath::family(subnet)))
+            .collect();
         self.work.datapath.tables.retain(&addresses, &ports, &networks)?;
         let lists = endpoints()
             .flat_map(|endpoint| &endpoint.ports)

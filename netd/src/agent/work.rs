@@ -84,17 +84,17 @@ impl Work {
 
     fn apply_to_datapath(&mut self, op: &Op) -> Result<(), datapath::Error> {
         match op {
-            Op::Network { index, bridge, subnets, gateway, flags } => {
+            Op::Network { index, bridge, subnet, gateway, flags } => {
                 let network = abi::Network {
                     bridge_ifindex: ifindex(bridge)?,
                     flags: *flags,
                     gateway: (*gateway).into(),
                     source: Address::ANY,
                 };
-                self.datapath.tables.put_network(*index, network, subnets)
+                self.datapath.tables.put_network(*index, network, *subnet)
             }
             Op::Programs { host } => self.datapath.attach_container(host.as_str()),
-            Op::Lease { address, host, network, mac, gateway_mac, flags } => {
+            Op::Lease { addresses, host, network, mac, gateway_mac, flags } => {
                 let endpoint = abi::Endpoint {
                     ifindex: ifindex(host)?,
                     network: *network,
@@ -103,7 +103,7 @@ impl Work {
                     flags: *flags,
                     last_seen: 0,
                 };
-                self.datapath.tables.put_endpoint(*address, endpoint)
+                self.datapath.tables.put_endpoint(addresses, endpoint)
             }
             Op::AllowList { list, from } => self.datapath.allow.put(*list, from),
             Op::Port { host_address, host_port, protocol, address, port, allow } => {
@@ -139,13 +139,13 @@ impl Work {
 
     fn revert_in_datapath(&mut self, op: &Op) -> Result<(), datapath::Error> {
         match op {
-            Op::Network { index, subnets, .. } => {
-                self.datapath.tables.remove_network(*index, subnets)
+            Op::Network { index, subnet, .. } => {
+                self.datapath.tables.remove_network(*index, *subnet)
             }
             Op::Programs { host } => self.datapath.detach(host.as_str()),
-            Op::Lease { address, .. } => {
-                self.over.addresses.insert((*address).into());
-                self.datapath.tables.remove_endpoint(*address)
+            Op::Lease { addresses, .. } => {
+                self.over.addresses.extend(addresses.iter().copied().map(Address::from));
+                self.datapath.tables.remove_endpoint(addresses)
             }
             Op::AllowList { list, from } => self.datapath.allow.remove(*list, from),
             Op::Port { host_address, host_port, protocol, address, .. } => {
@@ -175,9 +175,13 @@ impl Effects for Work {
     }
 }
 
-/// `PORTS`' key of a published port; the wildcard address is any address.
+/// `PORTS`' key of a published port; a wildcard is any address of its family.
 pub(super) fn port_key(address: IpAddr, port: u16, protocol: Protocol) -> PortKey {
-    let addr = if address.is_unspecified() { Address::ANY } else { address.into() };
+    let addr = match address {
+        IpAddr::V4(ip) if ip.is_unspecified() => Address::ANY,
+        IpAddr::V6(ip) if ip.is_unspecified() => Address::ANY6,
+        address => address.into(),
+    };
     PortKey { addr, port: Be16::from_host(port), proto: protocol.number(), pad: 0 }
 }
 

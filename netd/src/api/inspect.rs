@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnetwork::IpNetwork;
 use serde::Serialize;
 
 use super::rows::{DRIVER, SCOPE, network_name, pid, state_word};
@@ -143,6 +144,12 @@ pub struct DefaultEndpoint {
     #[serde(rename = "IPPrefixLen")]
     pub ip_prefix_len: u8,
     pub mac_address: String,
+    #[serde(rename = "IPv6Gateway")]
+    pub ipv6_gateway: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    pub global_ipv6_address: String,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    pub global_ipv6_prefix_len: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -206,8 +213,10 @@ pub fn network(state: &State, network: &Network) -> NetworkInspect {
 }
 
 fn ipam_config(pool: &Pool) -> IpamConfig {
-    let default_gateway =
-        pool.default_gateway.map(|gateway| ("DefaultGatewayIPv4".to_owned(), gateway.to_string()));
+    let default_gateway = pool.default_gateway.map(|gateway| {
+        let key = if gateway.is_ipv4() { "DefaultGatewayIPv4" } else { "DefaultGatewayIPv6" };
+        (key.to_owned(), gateway.to_string())
+    });
     IpamConfig {
         subnet: pool.subnet.to_string(),
         ip_range: pool.ip_range.map(|range| range.to_string()),
@@ -301,24 +310,27 @@ fn default_endpoint(state: &State, container: &Container) -> DefaultEndpoint {
             ip_address: shown.ip_address,
             ip_prefix_len: shown.ip_prefix_len,
             mac_address: shown.mac_address,
+            ipv6_gateway: shown.ipv6_gateway,
+            global_ipv6_address: shown.global_ipv6_address,
+            global_ipv6_prefix_len: shown.global_ipv6_prefix_len,
         })
         .unwrap_or_default()
 }
 
 fn shown(state: &State, endpoint: &Endpoint) -> EndpointInspect {
-    let pool = state.networks.get(&endpoint.network).and_then(|network| {
-        network.pools.iter().find(|pool| pool.subnet.contains(endpoint.address.ip()))
-    });
+    let network = state.networks.get(&endpoint.network);
+    let gateway = |address: IpNetwork| {
+        let pool = network.and_then(|network| network.pool_of(address.ip()));
+        pool.map(|pool| pool.route().to_string()).unwrap_or_default()
+    };
     EndpointInspect {
         mac_address: endpoint.mac.to_string(),
         network_id: endpoint.network.to_string(),
         endpoint_id: endpoint.id.to_string(),
-        gateway: pool
-            .map(|pool| pool.default_gateway.unwrap_or(pool.gateway).to_string())
-            .unwrap_or_default(),
+        gateway: gateway(endpoint.address),
         ip_address: endpoint.address.ip().to_string(),
         ip_prefix_len: endpoint.address.prefix(),
-        ipv6_gateway: String::new(),
+        ipv6_gateway: endpoint.address6.map(gateway).unwrap_or_default(),
         global_ipv6_address: endpoint
             .address6
             .map(|address| address.ip().to_string())

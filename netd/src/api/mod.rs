@@ -5,7 +5,6 @@
 pub mod client;
 pub mod inspect;
 mod listener;
-pub mod monitor;
 pub mod rows;
 pub mod server;
 pub mod service;

@@ -160,14 +160,19 @@ fn leases_of(state: &State, network: &Network) -> Vec<LeaseRow> {
         }
         for container in state.containers.values() {
             for endpoint in &container.endpoints {
-                let address = endpoint.address.ip();
-                if endpoint.network == network.id && pool.subnet.contains(address) {
-                    let mac = Some(endpoint.mac.to_string());
-                    add(address, container.name.to_string(), mac);
+                if endpoint.network != network.id {
+                    continue;
+                }
+                for address in endpoint.addresses().map(|address| address.ip()) {
+                    if pool.subnet.contains(address) {
+                        let mac = Some(endpoint.mac.to_string());
+                        add(address, container.name.to_string(), mac);
+                    }
                 }
             }
         }
     }
+    // IPv4's before IPv6's.
     rows.sort_by_key(|(address, _)| *address);
     rows.into_iter().map(|(_, row)| row).collect()
 }

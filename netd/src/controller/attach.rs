@@ -1,13 +1,20 @@
 //! `network connect` and `disconnect`: endpoints of a container that lives.
 
+use std::net::IpAddr;
+
+use netd_common::abi::Family;
+
 use super::{
-    Change, Error, Host, Plan, Result, State, endpoint, find_container, find_network,
-    network::{fresh_id, parse_address},
+    Change, Error, Host, Plan, Result, State,
+    endpoint::{self, Fixed},
+    find_container, find_network,
+    network::fresh_id,
     port::{check_alive, network_of},
+    subnets::family_of,
 };
 use crate::{
     api::types::Connect,
-    model::{Container, DEFAULT_NETWORK, Mode, Network},
+    model::{Container, DEFAULT_NETWORK, Endpoint, Mode, Network},
 };
 
 pub fn plan_connect(state: &State, host: &Host, network: &str, request: &Connect) -> Result<Plan> {
@@ -17,9 +24,9 @@ pub fn plan_connect(state: &State, host: &Host, network: &str, request: &Connect
     if container.endpoints.iter().any(|endpoint| endpoint.network == network.id) {
         return Err(Error::Connected { container: container.name, network: network.name.clone() });
     }
-    let ip = fixed_address(network, request.ip.as_deref())?;
+    let fixed = fixed_addresses(network, request.ip.as_deref(), request.ip6.as_deref())?;
     let id = fresh_id(state, host, 0)?;
-    let endpoint = endpoint::create(state, network, id, ip, &container.endpoints)?;
+    let endpoint = endpoint::create(state, network, id, fixed, &container.endpoints)?;
 
     let mut plan = Plan::default();
     plan.apply_all(endpoint::ops(network, &endpoint, &container.netns));
@@ -39,26 +46,32 @@ pub fn plan_disconnect(state: &State, network: &str, request: &Connect) -> Resul
     let removed = container.endpoints.remove(place);
     let mut plan = Plan::default();
     plan.revert_all(endpoint::ops(network, &removed, &container.netns));
-    if removed.default_route {
-        hand_over_default_route(state, &mut container, &mut plan)?;
-    }
+    hand_over_default_routes(state, &removed, &mut container, &mut plan)?;
     plan.changes.push(Change::PutContainer(container));
     Ok(plan)
 }
 
-/// The oldest endpoint that leads outside gets the default route. Its op is
-/// the plan's last: undoing an update would take the interface itself.
-fn hand_over_default_route(
+/// The oldest endpoints that lead outside get the default routes of the one
+/// that was removed. Their ops are the plan's last: undoing an update would
+/// take the interface itself.
+fn hand_over_default_routes(
     state: &State,
+    removed: &Endpoint,
     container: &mut Container,
     plan: &mut Plan,
 ) -> Result<()> {
+    let (mut open, mut open6) = (removed.default_route, removed.default_route6);
     for endpoint in &mut container.endpoints {
         let network = network_of(state, endpoint)?;
-        if !network.internal {
-            endpoint.default_route = true;
+        if network.internal {
+            continue;
+        }
+        let takes = std::mem::take(&mut open);
+        let takes6 = endpoint.address6.is_some() && std::mem::take(&mut open6);
+        endpoint.default_route |= takes;
+        endpoint.default_route6 |= takes6;
+        if takes || takes6 {
             plan.apply(endpoint::interface_op(network, endpoint, &container.netns));
-            break;
         }
     }
     Ok(())
@@ -73,14 +86,30 @@ fn check_connectable(container: &Container) -> Result<()> {
     }
 }
 
-/// `--ip`, which the default network doesn't take.
-pub(super) fn fixed_address(
+/// `--ip` and `--ip6`, which the default network doesn't take.
+pub(super) fn fixed_addresses(
     network: &Network,
     ip: Option<&str>,
-) -> Result<Option<std::net::IpAddr>> {
-    let ip = ip.map(|text| parse_address("IP address", text)).transpose()?;
-    if ip.is_some() && network.name.as_str() == DEFAULT_NETWORK {
+    ip6: Option<&str>,
+) -> Result<Fixed> {
+    let fixed = Fixed {
+        v4: ip.map(|text| address_of(Family::V4, text)).transpose()?,
+        v6: ip6.map(|text| address_of(Family::V6, text)).transpose()?,
+    };
+    let asked = fixed.v4.is_some() || fixed.v6.is_some();
+    if asked && network.name.as_str() == DEFAULT_NETWORK {
         return Err(Error::FixedAddressOnDefault);
     }
-    Ok(ip)
+    Ok(fixed)
+}
+
+fn address_of(family: Family, text: &str) -> Result<IpAddr> {
+    let ip = text.parse().ok().filter(|ip| family_of(*ip) == family);
+    ip.ok_or_else(|| Error::NotAddress {
+        what: match family {
+            Family::V4 => "IPv4 address",
+            Family::V6 => "IPv6 address",
+        },
+        value: text.to_owned(),
+    })
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     Change, Error, Host, Op, Plan, Result, State,
-    attach::fixed_address,
+    attach::fixed_addresses,
     endpoint, find_container, find_network,
     lookup::named,
     names,
@@ -50,9 +50,6 @@ pub fn plan_container_create(
     if let Some(option) = request.options.keys().next() {
         return Err(OptionError::Unknown(option.clone()).into());
     }
-    if request.ip6.is_some() {
-        return Err(Error::NotYet("IPv6 (`--ip6`)".into()));
-    }
     let id = fresh_id(state, host, 0)?;
     let name = match &request.name {
         Some(name) => name.parse()?,
@@ -74,8 +71,9 @@ pub fn plan_container_create(
     };
     let mut endpoints = vec![];
     if let Join::Network(network) = join {
-        let ip = fixed_address(network, request.ip.as_deref())?;
-        let mut endpoint = endpoint::create(state, network, fresh_id(state, host, 1)?, ip, &[])?;
+        let fixed = fixed_addresses(network, request.ip.as_deref(), request.ip6.as_deref())?;
+        let endpoint_id = fresh_id(state, host, 1)?;
+        let mut endpoint = endpoint::create(state, network, endpoint_id, fixed, &[])?;
         endpoint.ports = HostPorts::of(state, host).allocate_all(&ports, network, id.seed())?;
         endpoints.push(endpoint);
     }
@@ -190,7 +188,7 @@ fn check_mode(join: &Join<'_>, request: &ContainerCreate, ports: &[PortRequest])
         Join::Host => "host",
         Join::Container(_) => "container type",
     };
-    if request.ip.is_some() {
+    if request.ip.is_some() || request.ip6.is_some() {
         return Err(Error::FixedAddressOnDefault);
     }
     let publishes = !ports.is_empty() || request.publish_all;

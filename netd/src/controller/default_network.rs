@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+use netd_common::abi::Family;
+
 use super::{Change, Error, Host, Plan, Result, State, network, subnets};
 use crate::{
     ipam::{check_pool, encloses, first_gateway, network_of},
@@ -67,8 +69,12 @@ fn wanted(state: &State, host: &Host, existing: Option<&Network>) -> Result<Netw
         (HOST_BINDING, config.ip.to_string()),
         (MTU, mtu.to_string()),
     ];
-    let pool = pool(state, host, &id, existing)?;
-    check_pool(&pool)?;
+    let mut pools = vec![pool(state, host, &id, existing)?];
+    if config.ipv6 {
+        pools.push(pool6(state, host, &id, existing)?);
+    }
+    pools.iter().try_for_each(check_pool)?;
+    network::check_mtu(mtu, &pools)?;
     Ok(Network {
         name: DEFAULT_NETWORK.parse()?,
         index: existing.map_or_else(|| network::free_index(state), |existing| existing.index),
@@ -77,9 +83,9 @@ fn wanted(state: &State, host: &Host, existing: Option<&Network>) -> Result<Netw
             .map_err(|_| Error::Internal("the default bridge has no valid name"))?,
         bridge_mac: network::bridge_mac(&id),
         mtu,
-        pools: vec![pool],
+        pools,
         internal: false,
-        ipv6: false,
+        ipv6: config.ipv6,
         icc: config.icc,
         masquerade: config.ip_masq,
         host_binding: config.ip,
@@ -106,7 +112,7 @@ fn pool(state: &State, host: &Host, id: &Id, existing: Option<&Network>) -> Resu
         (None, Some(fixed_cidr), _) => (fixed_cidr, first_gateway(fixed_cidr, [])?),
         (None, None, Some(kept)) => (kept.subnet, kept.gateway),
         (None, None, None) => {
-            let subnet = subnets::choose(state, host, None, Some(id))?;
+            let subnet = subnets::choose(state, host, Family::V4, None, Some(id))?;
             (subnet, first_gateway(subnet, [])?)
         }
     };
@@ -116,6 +122,21 @@ fn pool(state: &State, host: &Host, id: &Id, existing: Option<&Network>) -> Resu
         ip_range: config.fixed_cidr.filter(|range| *range != subnet && encloses(subnet, *range)),
         gateway,
         default_gateway: config.default_gateway,
+        aux: BTreeMap::new(),
+    })
+}
+
+/// As it was, or a free one.
+fn pool6(state: &State, host: &Host, id: &Id, existing: Option<&Network>) -> Result<Pool> {
+    if let Some(kept) = existing.and_then(Network::pool6) {
+        return Ok(kept.clone());
+    }
+    let subnet = subnets::choose(state, host, Family::V6, None, Some(id))?;
+    Ok(Pool {
+        subnet,
+        ip_range: None,
+        gateway: first_gateway(subnet, [])?,
+        default_gateway: None,
         aux: BTreeMap::new(),
     })
 }

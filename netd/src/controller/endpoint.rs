@@ -14,61 +14,90 @@ use crate::{
 /// Digits of an endpoint's id in the names of its links.
 const LINK_DIGITS: usize = 10;
 
-/// A new endpoint on `network`, with `ip` or the next free address, beside
-/// the `others` of its container.
+/// The addresses that were asked for (`--ip`, `--ip6`); the others are netd's
+/// to choose.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fixed {
+    pub(super) v4: Option<IpAddr>,
+    pub(super) v6: Option<IpAddr>,
+}
+
+/// A new endpoint on `network`, with `fixed` or the next free addresses,
+/// beside the `others` of its container.
 pub(super) fn create(
     state: &State,
     network: &Network,
     id: Id,
-    ip: Option<IpAddr>,
+    fixed: Fixed,
     others: &[Endpoint],
 ) -> Result<Endpoint> {
-    let taken: BTreeSet<IpAddr> =
-        endpoints(state, network).map(|(_, endpoint)| endpoint.address.ip()).collect();
-    let (ip, pool) = match ip {
-        Some(ip) => (ip, fixed(state, network, &taken, ip)?),
-        None => next(network, &taken)?,
-    };
-    let address = IpNetwork::new(ip, pool.subnet.prefix())
-        .map_err(|_| Error::Internal("a subnet has a prefix that is none"))?;
+    let taken: BTreeSet<IpAddr> = endpoints(state, network)
+        .flat_map(|(_, endpoint)| endpoint.addresses().map(|address| address.ip()))
+        .collect();
+    let (mut address, mut address6) = (None, None);
+    for pool in &network.pools {
+        let (chosen, asked) = match pool.subnet {
+            IpNetwork::V4(_) => (&mut address, fixed.v4),
+            IpNetwork::V6(_) => (&mut address6, fixed.v6),
+        };
+        let ip = match asked {
+            Some(ip) => check(state, network, pool, &taken, ip)?,
+            None => next(network, pool, &taken)?,
+        };
+        let with_prefix = IpNetwork::new(ip, pool.subnet.prefix())
+            .map_err(|_| Error::Internal("a subnet has a prefix that is none"))?;
+        *chosen = Some(with_prefix);
+    }
+    if let (Some(asked), None) = (fixed.v6, address6) {
+        return Err(Error::NoIpv6 { address: asked, network: network.name.clone() });
+    }
+    let address = address.ok_or(Error::Internal("a network has no IPv4 subnet"))?;
+    let routed = !network.internal;
     Ok(Endpoint {
         host_link: IfName::from_id("nd", &id, LINK_DIGITS),
         container_link: container_link(network, others)?,
         network: network.id.clone(),
         address,
-        address6: None,
-        mac: mac(ip, &id),
-        // It stays with the first that has one.
-        default_route: !network.internal && !others.iter().any(|other| other.default_route),
+        address6,
+        mac: mac(address.ip(), &id),
+        // They stay with the first that has them.
+        default_route: routed && !others.iter().any(|other| other.default_route),
+        default_route6: routed
+            && address6.is_some()
+            && !others.iter().any(|other| other.default_route6),
         ports: vec![],
         id,
     })
 }
 
-fn fixed<'a>(
+fn check(
     state: &State,
-    network: &'a Network,
+    network: &Network,
+    pool: &Pool,
     taken: &BTreeSet<IpAddr>,
     ip: IpAddr,
-) -> Result<&'a Pool> {
-    check_address(&network.pools, taken, ip).map_err(|error| match error {
-        AddressError::InUse => {
-            Error::AddressInUse { address: ip, owner: owner(state, network, ip) }
+) -> Result<IpAddr> {
+    match check_address(std::slice::from_ref(pool), taken, ip) {
+        Ok(_) => Ok(ip),
+        Err(AddressError::InUse) => {
+            Err(Error::AddressInUse { address: ip, owner: owner(state, network, ip) })
         }
-        outside @ AddressError::NotInSubnet(_) => Error::Address(outside),
-    })
+        Err(outside @ AddressError::NotInSubnet(_)) => Err(Error::Address(outside)),
+    }
 }
 
-fn next<'a>(network: &'a Network, taken: &BTreeSet<IpAddr>) -> Result<(IpAddr, &'a Pool)> {
-    network.pools.iter().find_map(|pool| Some((choose_address(pool, taken)?, pool))).ok_or_else(
-        || Error::AddressesExhausted { name: network.name.clone(), id: network.id.clone() },
-    )
+fn next(network: &Network, pool: &Pool, taken: &BTreeSet<IpAddr>) -> Result<IpAddr> {
+    choose_address(pool, taken).ok_or_else(|| Error::AddressesExhausted {
+        family: if pool.subnet.is_ipv4() { "IPv4" } else { "IPv6" },
+        name: network.name.clone(),
+        id: network.id.clone(),
+    })
 }
 
 /// Who has an address, in words.
 fn owner(state: &State, network: &Network, ip: IpAddr) -> String {
     if let Some((container, _)) =
-        endpoints(state, network).find(|(_, endpoint)| endpoint.address.ip() == ip)
+        endpoints(state, network).find(|(_, endpoint)| endpoint.addresses().any(|a| a.ip() == ip))
     {
         return format!("container {container}");
     }
@@ -82,7 +111,10 @@ fn owner(state: &State, network: &Network, ip: IpAddr) -> String {
             let (name, _) = pool.aux.iter().find(|(_, aux)| **aux == ip)?;
             Some(format!("auxiliary address {name}"))
         })
-        .unwrap_or_else(|| "the subnet itself: it is its network or broadcast address".to_owned())
+        .unwrap_or_else(|| match ip {
+            IpAddr::V4(_) => "the subnet itself: it is its network or broadcast address".to_owned(),
+            IpAddr::V6(_) => "the subnet itself: it is its routers' anycast address".to_owned(),
+        })
 }
 
 /// The endpoints of a network, with their containers' names.
@@ -147,15 +179,17 @@ pub(super) fn programs_op(endpoint: &Endpoint) -> Op {
 }
 
 pub(super) fn interface_op(network: &Network, endpoint: &Endpoint, netns: &Path) -> Op {
-    let pool = network.pools.iter().find(|pool| pool.subnet.contains(endpoint.address.ip()));
+    let routed = [
+        endpoint.default_route.then_some(endpoint.address),
+        endpoint.address6.filter(|_| endpoint.default_route6),
+    ];
+    let pools = routed.into_iter().flatten().filter_map(|address| network.pool_of(address.ip()));
     Op::Interface {
         netns: netns.to_owned(),
         name: endpoint.container_link.clone(),
         mac: endpoint.mac,
-        addresses: std::iter::once(endpoint.address).chain(endpoint.address6).collect(),
-        gateway: pool
-            .filter(|_| endpoint.default_route)
-            .map(|pool| pool.default_gateway.unwrap_or(pool.gateway)),
+        addresses: endpoint.addresses().collect(),
+        gateways: pools.map(Pool::route).collect(),
     }
 }
 
@@ -165,7 +199,7 @@ pub(super) fn lease_op(network: &Network, endpoint: &Endpoint) -> Op {
     let published = if endpoint.ports.is_empty() { 0 } else { Flags::PUBLISHED };
     let icc = if network.icc { Flags::ICC } else { 0 };
     Op::Lease {
-        address: endpoint.address.ip(),
+        addresses: endpoint.known_as().collect(),
         host: endpoint.host_link.clone(),
         network: network.index,
         mac: endpoint.mac,

@@ -43,8 +43,12 @@ pub enum Error {
     Twice { key: &'static str, first: String, second: String },
     #[error("every ip-range, gateway or auxiliary address must have a corresponding subnet")]
     NoSubnet,
-    #[error("invalid {what} {value}: an IPv4 address is expected")]
-    NotAddress { what: String, value: String },
+    #[error("invalid {what}: {value}")]
+    NotAddress { what: &'static str, value: String },
+    #[error("invalid subnet {0}: it is of IPv6, which the network doesn't have")]
+    Ipv6NotEnabled(IpNetwork),
+    #[error("invalid MTU number: {0}: IPv6 needs 1280 at least")]
+    MtuTooSmall(u32),
 
     #[error("network with name {0} already exists")]
     NetworkExists(Name),
@@ -84,8 +88,10 @@ pub enum Error {
     FixedAddressOnDefault,
     #[error("Address already in use")]
     AddressInUse { address: IpAddr, owner: String },
-    #[error("no available IPv4 addresses on this network's address pools: {name} ({id})")]
-    AddressesExhausted { name: Name, id: Id },
+    #[error("no configured subnet contains IP address {address}")]
+    NoIpv6 { address: IpAddr, network: Name },
+    #[error("no available {family} addresses on this network's address pools: {name} ({id})")]
+    AddressesExhausted { family: &'static str, name: Name, id: Id },
     #[error("conflicting options: port {what} and the {mode} network mode")]
     PortsInMode { what: &'static str, mode: &'static str },
     #[error("cannot join network of a non running container: {0}")]
@@ -184,6 +190,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Option(error) => return error.hint(),
+            Self::Ipv6NotEnabled(_) => "add --ipv6".into(),
+            Self::NoIpv6 { network, .. } => {
+                format!("network {network} has no IPv6; `netd network create --ipv6` makes one")
+            }
             Self::NoSuchContainer(_) => "`netd ps -a` lists the containers".into(),
             Self::NoSuchNetwork(_) => "`netd network ls` lists the networks".into(),
             Self::NetworkInUse { .. } => {

@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use netd_common::abi;
+use netd_common::abi::{self, Family};
 
-use super::{Change, Error, Host, Op, Plan, Result, State, find_network, subnets};
+use super::{
+    Change, Error, Host, Op, Plan, Result, State, find_network,
+    subnets::{self, family_of},
+};
 use crate::{
     api::types::NetworkCreate,
     ipam::{check_pool, first_gateway, parse_subnet},
@@ -28,11 +31,8 @@ pub fn plan_network_create(
     if state.networks.values().any(|other| other.name == name) {
         return Err(Error::NetworkExists(name));
     }
-    if request.ipv6 {
-        return Err(Error::NotYet("IPv6 (`--ipv6`)".into()));
-    }
     let options = NetworkOptions::parse(&request.options)?;
-    let pool = pool(state, host, request)?;
+    let pools = pools(state, host, request)?;
     let id = fresh_id(state, host, 0)?;
     let bridge = options.bridge.unwrap_or_else(|| IfName::from_id("br-", &id, 12));
     if host.links.contains(&bridge) {
@@ -40,14 +40,16 @@ pub fn plan_network_create(
     }
 
     let config = &host.config;
+    let mtu = options.mtu.or(config.mtu).unwrap_or(host.default_mtu);
+    check_mtu(mtu, &pools)?;
     let network = Network {
         index: free_index(state),
         bridge,
         bridge_mac: bridge_mac(&id),
-        mtu: options.mtu.or(config.mtu).unwrap_or(host.default_mtu),
-        pools: vec![pool],
+        mtu,
+        pools,
         internal: request.internal,
-        ipv6: false,
+        ipv6: request.ipv6,
         icc: options.icc.unwrap_or(true),
         masquerade: options.masquerade.unwrap_or(true),
         host_binding: options.host_binding.unwrap_or(config.ip),
@@ -112,16 +114,16 @@ pub(super) fn ops(network: &Network) -> Vec<Op> {
         mtu: network.mtu,
         addresses,
     };
-    let datapath = network.pools.first().map(|pool| Op::Network {
+    let families = network.pools.iter().map(|pool| Op::Network {
         index: network.index,
         bridge: network.bridge.clone(),
-        subnets: network.pools.iter().map(|pool| pool.subnet).collect(),
+        subnet: pool.subnet,
         gateway: pool.gateway,
         flags: flag(masquerade, Flags::MASQUERADE)
             | flag(network.internal, Flags::INTERNAL)
             | flag(network.icc, Flags::ICC),
     });
-    std::iter::once(bridge).chain(datapath).collect()
+    std::iter::once(bridge).chain(families).collect()
 }
 
 fn bridge_address(pool: &Pool) -> Option<IpNetwork> {
@@ -164,59 +166,118 @@ pub(super) fn bridge_mac(id: &Id) -> Mac {
     Mac([0x02, 0x6e, 0x64, a, b, c])
 }
 
-fn pool(state: &State, host: &Host, request: &NetworkCreate) -> Result<Pool> {
-    let given = at_most_one("--subnet", &request.subnets)?;
-    let range = at_most_one("--ip-range", &request.ip_ranges)?
-        .map(|text| parse_subnet("ip-range", text))
-        .transpose()?;
-    let gateway = at_most_one("--gateway", &request.gateways)?
-        .map(|text| parse_address("gateway", text))
-        .transpose()?;
-    let aux = request
-        .aux_addresses
+/// IPv4's pool, and IPv6's where it was asked for.
+fn pools(state: &State, host: &Host, request: &NetworkCreate) -> Result<Vec<Pool>> {
+    let asked = Asked::parse(request)?;
+    if let (false, Some(subnet)) = (request.ipv6, asked.of(Family::V6).subnet()?) {
+        return Err(Error::Ipv6NotEnabled(subnet));
+    }
+    let families: &[Family] = if request.ipv6 { &[Family::V4, Family::V6] } else { &[Family::V4] };
+    let pools: Vec<Pool> = families
         .iter()
-        .map(|(name, text)| Ok((name.clone(), parse_address("auxiliary address", text)?)))
-        .collect::<Result<BTreeMap<String, IpAddr>>>()?;
+        .map(|family| pool(state, host, *family, &asked.of(*family)))
+        .collect::<Result<_>>()?;
+    // What is of a family that has no pool belongs to no subnet.
+    if !request.ipv6 && asked.of(Family::V6).is_any() {
+        return Err(Error::NoSubnet);
+    }
+    Ok(pools)
+}
 
-    let given = given.map(|text| parse_subnet("subnet", text)).transpose()?;
-    let subnet = match given {
-        Some(subnet) if subnet.is_ipv6() => {
-            return Err(Error::NotYet(format!("IPv6 (subnet {subnet})")));
+/// What a request says of subnets, read; still in the order of the request.
+struct Asked {
+    subnets: Vec<IpNetwork>,
+    ranges: Vec<IpNetwork>,
+    gateways: Vec<IpAddr>,
+    aux: BTreeMap<String, IpAddr>,
+}
+
+impl Asked {
+    fn parse(request: &NetworkCreate) -> Result<Self> {
+        let networks = |what, texts: &[String]| {
+            texts.iter().map(|text| Ok(parse_subnet(what, text)?)).collect::<Result<Vec<_>>>()
+        };
+        let gateways = request.gateways.iter().map(|text| parse_address("gateway", text));
+        let aux = request
+            .aux_addresses
+            .iter()
+            .map(|(name, text)| Ok((name.clone(), parse_address("auxiliary address", text)?)));
+        Ok(Self {
+            subnets: networks("subnet", &request.subnets)?,
+            ranges: networks("ip-range", &request.ip_ranges)?,
+            gateways: gateways.collect::<Result<_>>()?,
+            aux: aux.collect::<Result<_>>()?,
+        })
+    }
+
+    /// What is of one family.
+    fn of(&self, family: Family) -> Self {
+        let networks = |all: &[IpNetwork]| -> Vec<IpNetwork> {
+            all.iter().filter(|network| family_of(network.ip()) == family).copied().collect()
+        };
+        let is = |ip: &IpAddr| family_of(*ip) == family;
+        let aux = self.aux.iter().filter(|(_, ip)| is(ip));
+        Self {
+            subnets: networks(&self.subnets),
+            ranges: networks(&self.ranges),
+            gateways: self.gateways.iter().copied().filter(is).collect(),
+            aux: aux.map(|(name, ip)| (name.clone(), *ip)).collect(),
         }
+    }
+
+    fn subnet(&self) -> Result<Option<IpNetwork>> {
+        at_most_one("--subnet", &self.subnets)
+    }
+
+    /// Anything but a subnet.
+    fn is_any(&self) -> bool {
+        !self.ranges.is_empty() || !self.gateways.is_empty() || !self.aux.is_empty()
+    }
+}
+
+fn pool(state: &State, host: &Host, family: Family, asked: &Asked) -> Result<Pool> {
+    let subnet = match asked.subnet()? {
         // "Any subnet of this size", as in Docker.
         Some(subnet) if subnet.ip().is_unspecified() => {
-            subnets::choose(state, host, Some(subnet.prefix()), None)?
+            subnets::choose(state, host, family, Some(subnet.prefix()), None)?
         }
         Some(subnet) => subnet,
-        None if range.is_some() || gateway.is_some() || !aux.is_empty() => {
-            return Err(Error::NoSubnet);
-        }
-        None => subnets::choose(state, host, None, None)?,
+        None if asked.is_any() => return Err(Error::NoSubnet),
+        None => subnets::choose(state, host, family, None, None)?,
     };
-    let gateway = match gateway {
+    let gateway = match at_most_one("--gateway", &asked.gateways)? {
         Some(gateway) => gateway,
-        None => first_gateway(subnet, aux.values())?,
+        None => first_gateway(subnet, asked.aux.values())?,
     };
-    let pool = Pool { subnet, ip_range: range, gateway, default_gateway: None, aux };
+    let pool = Pool {
+        subnet,
+        ip_range: at_most_one("--ip-range", &asked.ranges)?,
+        gateway,
+        default_gateway: None,
+        aux: asked.aux.clone(),
+    };
     check_pool(&pool)?;
     subnets::check(state, host, "subnet", subnet, None)?;
     Ok(pool)
 }
 
-fn at_most_one<'a>(key: &'static str, values: &'a [String]) -> Result<Option<&'a str>> {
+/// A link with a smaller one has no IPv6 (RFC 8200 §5).
+pub(super) fn check_mtu(mtu: u32, pools: &[Pool]) -> Result<()> {
+    const MIN_MTU6: u32 = 1280;
+    let has_ipv6 = pools.iter().any(|pool| pool.subnet.is_ipv6());
+    if has_ipv6 && mtu < MIN_MTU6 { Err(Error::MtuTooSmall(mtu)) } else { Ok(()) }
+}
+
+fn at_most_one<T: Copy + ToString>(key: &'static str, values: &[T]) -> Result<Option<T>> {
     match values {
         [] => Ok(None),
-        [one] => Ok(Some(one)),
+        [one] => Ok(Some(*one)),
         [first, second, ..] => {
-            Err(Error::Twice { key, first: first.clone(), second: second.clone() })
+            Err(Error::Twice { key, first: first.to_string(), second: second.to_string() })
         }
     }
 }
 
-pub(super) fn parse_address(what: &str, text: &str) -> Result<IpAddr> {
-    match text.parse() {
-        Ok(ip @ IpAddr::V4(_)) => Ok(ip),
-        Ok(ip) => Err(Error::NotYet(format!("IPv6 ({what} {ip})"))),
-        Err(_) => Err(Error::NotAddress { what: what.to_owned(), value: text.to_owned() }),
-    }
+fn parse_address(what: &'static str, text: &str) -> Result<IpAddr> {
+    text.parse().map_err(|_| Error::NotAddress { what, value: text.to_owned() })
 }

@@ -13,12 +13,13 @@ use crate::model::{Id, IfName, Mac, Protocol};
 /// gone, succeeds. A removal is the reverse of the plan that created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
-    /// A bridge, up, with its addresses, its own forwarding on, IPv6 off
-    /// unless it has an IPv6 address.
+    /// A bridge, up, with its addresses, its own forwarding on; IPv6 off
+    /// unless one of them is of it.
     Bridge { name: IfName, mac: Mac, mtu: u32, addresses: Vec<IpNetwork> },
-    /// The network in the datapath: `NETWORKS[index]` and its `SUBNETS`.
-    Network { index: u32, bridge: IfName, subnets: Vec<IpNetwork>, gateway: IpAddr, flags: u32 },
-    /// A network namespace bound to `path`, `lo` up.
+    /// One family of the network in the datapath: in `NETWORKS`, and its
+    /// subnet in `SUBNETS`.
+    Network { index: u32, bridge: IfName, subnet: IpNetwork, gateway: IpAddr, flags: u32 },
+    /// A network namespace bound to `path`, `lo` up with both its addresses.
     Sandbox { id: Id, path: PathBuf },
     /// A veth pair: `host` up and in `bridge`; `peer` down, with the
     /// container's MAC, made in `netns` right away: moving a link to another
@@ -35,16 +36,26 @@ pub enum Op {
     },
     /// The datapath's programs on `host`.
     Programs { host: IfName },
-    /// The lease, as the datapath reads it. Reverting also ends the flows of
-    /// the address.
-    Lease { address: IpAddr, host: IfName, network: u32, mac: Mac, gateway_mac: Mac, flags: u32 },
-    /// The veth `name` in `netns`: addressed, up, and routed.
+    /// The lease, as the datapath reads it: `ENDPOINTS` by each address, and
+    /// `LINKS` by the host side, with IPv6 where one of them is of it.
+    /// Reverting also ends the flows of the addresses.
+    Lease {
+        addresses: Vec<IpAddr>,
+        host: IfName,
+        network: u32,
+        mac: Mac,
+        gateway_mac: Mac,
+        flags: u32,
+    },
+    /// The veth `name` in `netns`: addressed, up, and routed; IPv6 off unless
+    /// one of the addresses is of it.
     Interface {
         netns: PathBuf,
         name: IfName,
         mac: Mac,
         addresses: Vec<IpNetwork>,
-        gateway: Option<IpAddr>,
+        /// The default routes, by their gateways' families.
+        gateways: Vec<IpAddr>,
     },
     /// A host port held by a socket, so that no one else takes it.
     HostPort { address: IpAddr, port: u16, protocol: Protocol },

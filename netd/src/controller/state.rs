@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Config, Container, Id, IfName, Network, Protocol};
+use crate::model::{Config, Container, Id, IfName, Network, Protocol, config::AddressPool};
 
 /// Everything that is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub struct Host {
     pub routes: Vec<HostRoute>,
     /// Addresses of links that are not netd's own.
     pub addresses: Vec<(IfName, IpNetwork)>,
+    /// Where IPv6 subnets are cut from, unless the configuration says: a site
+    /// of this host's own.
+    pub ula: AddressPool,
     /// MTU of the default route's link, 1500 without one.
     pub default_mtu: u32,
     /// `ip_local_port_range`, inclusive.

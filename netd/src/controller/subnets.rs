@@ -1,21 +1,27 @@
 //! Which subnets are free: of other networks, and of the host.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
+use netd_common::abi::Family;
 
 use super::{Error, Host, HostRoute, Result, State};
 use crate::{
-    ipam::{choose_subnet, overlaps},
-    model::{Id, Network},
+    ipam::{choose_subnet, default_pools, overlaps},
+    model::{Id, Network, config::AddressPool},
 };
 
-/// Routes this short lead to the outside (`0.0.0.0/0`, or `0.0.0.0/1` and
-/// `128.0.0.0/1` as VPNs write it): every subnet is within them.
+/// Routes this short lead to the outside: `0.0.0.0/0`, or `0.0.0.0/1` and
+/// `128.0.0.0/1` as VPNs write it; `::/0`, or all global unicast, `2000::/3`.
+/// Every subnet is within them.
 const DEFAULT_ROUTE_BITS: u8 = 1;
+const DEFAULT_ROUTE_BITS6: u8 = 3;
 
 /// A subnet of the default pools that nobody uses.
 pub(super) fn choose(
     state: &State,
     host: &Host,
+    family: Family,
     size: Option<u8>,
     except: Option<&Id>,
 ) -> Result<IpNetwork> {
@@ -24,7 +30,24 @@ pub(super) fn choose(
     let routes = host_routes(host).map(|route| route.destination);
     let addresses = host.addresses.iter().map(|(_, address)| *address);
     let used: Vec<IpNetwork> = networks.chain(routes).chain(addresses).collect();
-    choose_subnet(&host.config.default_address_pools, size, &used).ok_or(Error::PoolsExhausted)
+    choose_subnet(&pools(host, family), size, &used).ok_or(Error::PoolsExhausted)
+}
+
+/// The configured pools of a family, or its defaults where none is configured.
+fn pools(host: &Host, family: Family) -> Vec<AddressPool> {
+    let of_family = |pools: &[AddressPool]| -> Vec<AddressPool> {
+        pools.iter().filter(|pool| family_of(pool.base.ip()) == family).copied().collect()
+    };
+    let configured = of_family(&host.config.default_address_pools);
+    match family {
+        _ if !configured.is_empty() => configured,
+        Family::V4 => default_pools(),
+        Family::V6 => vec![host.ula],
+    }
+}
+
+pub(super) fn family_of(ip: IpAddr) -> Family {
+    if ip.is_ipv4() { Family::V4 } else { Family::V6 }
 }
 
 /// Refuses a subnet that another network or the host uses. `what` names the
@@ -60,7 +83,13 @@ fn other_networks<'a>(
 }
 
 fn host_routes(host: &Host) -> impl Iterator<Item = &HostRoute> {
-    host.routes.iter().filter(|route| route.destination.prefix() > DEFAULT_ROUTE_BITS)
+    host.routes.iter().filter(|route| {
+        let bits = match route.destination {
+            IpNetwork::V4(_) => DEFAULT_ROUTE_BITS,
+            IpNetwork::V6(_) => DEFAULT_ROUTE_BITS6,
+        };
+        route.destination.prefix() > bits
+    })
 }
 
 /// As `ip route` prints it.

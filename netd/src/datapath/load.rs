@@ -13,7 +13,6 @@ use super::{
     AttachMode, Datapath, Error, Links,
     allow::AllowLists,
     bpffs::Pins,
-    events::Events,
     flows::FlowTables,
     tables::{Tables, take},
 };
@@ -56,9 +55,8 @@ impl Datapath {
         let flows = Arc::new(FlowTables::open(&mut ebpf, pins.path())?);
         let tables = Tables::open(&mut ebpf)?;
         let allow = AllowLists::open(&mut ebpf)?;
-        let events = Some(Events::open(&mut ebpf)?);
         let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
-        Ok(Self { links, tables, allow, flows, events, pins })
+        Ok(Self { links, tables, allow, flows, pins })
     }
 }
 

@@ -5,7 +5,6 @@ mod allow;
 mod attach;
 mod batch;
 mod bpffs;
-mod events;
 pub mod flows;
 mod load;
 mod tables;
@@ -14,10 +13,10 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use attach::{AttachMode, Direction};
 use aya::programs::SchedClassifier;
-pub use events::Events;
 pub use flows::{FlowEntry, SweepReport};
 pub use load::Options;
-pub use tables::{HostFacts, Telling, UplinkFacts};
+pub(crate) use tables::family;
+pub use tables::{HostFacts, UplinkFacts};
 
 use allow::AllowLists;
 use attach::Links;
@@ -55,7 +54,6 @@ pub struct Datapath {
     pub allow: AllowLists,
     /// Shared with whoever sweeps in the background.
     pub flows: Arc<FlowTables>,
-    events: Option<Events>,
     pins: bpffs::Pins,
 }
 
@@ -77,11 +75,6 @@ impl Datapath {
         use netd_common::abi::names::{FROM_UPLINK, TO_UPLINK};
         self.links.attach(link, Direction::Egress, TO_UPLINK)?;
         self.links.attach(link, Direction::Ingress, FROM_UPLINK)
-    }
-
-    /// The drops that programs tell of, for the one who reads them.
-    pub fn take_events(&mut self) -> Option<Events> {
-        self.events.take()
     }
 
     /// Removes the pins of links other than `wanted`: what an earlier run left.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
@@ -13,7 +13,7 @@ use aya::{
 use ipnetwork::IpNetwork;
 use netd_common::{
     abi::{
-        ABI_VERSION, Address, Config, Counter, Endpoint, EventSlot, Family, Network, NetworkKey,
+        ABI_VERSION, Address, Config, Counter, Endpoint, Family, Link, Network, NetworkKey,
         PortKey, PortRange, PortTarget, Uplink, names,
         stats::{HOOKS, OUTCOMES},
         wire::PROTO_UDP,
@@ -27,8 +27,9 @@ use super::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UplinkFacts {
     pub ifindex: u32,
-    /// Source of masqueraded packets where the route names none.
-    pub address: Option<IpAddr>,
+    /// Sources of masqueraded packets where the route names none.
+    pub address4: Option<Ipv4Addr>,
+    pub address6: Option<Ipv6Addr>,
 }
 
 /// What the datapath is told of the host.
@@ -39,17 +40,13 @@ pub struct HostFacts {
     /// The host's `ip_local_port_range`.
     pub ephemeral: (u16, u16),
     pub fib_source: bool,
-}
-
-/// Whether programs tell of their drops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
-    On,
-    Off,
+    /// Cookie of the agent's network namespace; 0 where the kernel tells none.
+    pub netns_cookie: u64,
 }
 
 pub struct Tables {
     endpoints: HashMap<MapData, Address, Endpoint>,
+    links: HashMap<MapData, u32, Link>,
     networks: HashMap<MapData, NetworkKey, Network>,
     subnets: LpmTrie<MapData, Address, u32>,
     ports: HashMap<MapData, PortKey, PortTarget>,
@@ -62,7 +59,6 @@ pub struct Tables {
     listed: BTreeSet<PortKey>,
     stats: PerCpuArray<MapData, Counter>,
     config: Array<MapData, Config>,
-    event_slots: PerCpuArray<MapData, EventSlot>,
 }
 
 impl std::fmt::Debug for Tables {
@@ -100,8 +96,9 @@ pub(super) fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
 
 impl Tables {
     pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        let mut tables = Self {
+        Ok(Self {
             endpoints: take(ebpf, names::ENDPOINTS)?,
+            links: take(ebpf, names::LINKS)?,
             networks: take(ebpf, names::NETWORKS)?,
             subnets: take(ebpf, names::SUBNETS)?,
             ports: take(ebpf, names::PORTS)?,
@@ -112,52 +109,58 @@ impl Tables {
             listed: BTreeSet::new(),
             stats: take(ebpf, names::STATS)?,
             config: take(ebpf, names::CONFIG)?,
-            event_slots: take(ebpf, names::EVENT_SLOTS)?,
-        };
-        // Whoever listened was an earlier agent's.
-        tables.tell_events(Telling::Off)?;
-        Ok(tables)
+        })
     }
 
-    pub fn put_endpoint(&mut self, address: IpAddr, mut endpoint: Endpoint) -> Result<(), Error> {
-        let key = Address::from(address);
-        if let Ok(old) = self.endpoints.get(&key, 0)
-            && old.ifindex == endpoint.ifindex
-        {
-            endpoint.last_seen = old.last_seen;
+    /// The endpoint by each of its addresses, and its host side as a link of
+    /// the network.
+    pub fn put_endpoint(&mut self, addresses: &[IpAddr], endpoint: Endpoint) -> Result<(), Error> {
+        let ipv6 = addresses.iter().any(IpAddr::is_ipv6);
+        let link = Link { network: endpoint.network, flags: if ipv6 { Link::IPV6 } else { 0 } };
+        self.links.insert(endpoint.ifindex, link, 0).map_err(failed(names::LINKS))?;
+        for address in addresses {
+            let key = Address::from(*address);
+            let last_seen = match self.endpoints.get(&key, 0) {
+                Ok(old) if old.ifindex == endpoint.ifindex => old.last_seen,
+                _ => 0,
+            };
+            let endpoint = Endpoint { last_seen, ..endpoint };
+            self.endpoints.insert(key, endpoint, 0).map_err(failed(names::ENDPOINTS))?;
         }
-        self.endpoints.insert(key, endpoint, 0).map_err(failed(names::ENDPOINTS))
+        Ok(())
     }
 
-    pub fn remove_endpoint(&mut self, address: IpAddr) -> Result<(), Error> {
-        gone(self.endpoints.remove(&address.into())).map_err(failed(names::ENDPOINTS))
+    pub fn remove_endpoint(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+        for address in addresses {
+            let key = Address::from(*address);
+            if let Ok(endpoint) = self.endpoints.get(&key, 0) {
+                gone(self.links.remove(&endpoint.ifindex)).map_err(failed(names::LINKS))?;
+            }
+            gone(self.endpoints.remove(&key)).map_err(failed(names::ENDPOINTS))?;
+        }
+        Ok(())
     }
 
     pub fn endpoint(&self, address: IpAddr) -> Option<Endpoint> {
         self.endpoints.get(&address.into(), 0).ok()
     }
 
+    /// One family of a network, that of `subnet`.
     pub fn put_network(
         &mut self,
         index: u32,
         network: Network,
-        subnets: &[IpNetwork],
+        subnet: IpNetwork,
     ) -> Result<(), Error> {
-        self.networks
-            .insert(NetworkKey::new(index, Family::V4), network, 0)
-            .map_err(failed(names::NETWORKS))?;
-        for subnet in subnets {
-            self.subnets.insert(&prefix(*subnet), index, 0).map_err(failed(names::SUBNETS))?;
-        }
-        Ok(())
+        let key = NetworkKey::new(index, family(subnet));
+        self.networks.insert(key, network, 0).map_err(failed(names::NETWORKS))?;
+        self.subnets.insert(&prefix(subnet), index, 0).map_err(failed(names::SUBNETS))
     }
 
-    pub fn remove_network(&mut self, index: u32, subnets: &[IpNetwork]) -> Result<(), Error> {
-        for subnet in subnets {
-            gone(self.subnets.remove(&prefix(*subnet))).map_err(failed(names::SUBNETS))?;
-        }
-        gone(self.networks.remove(&NetworkKey::new(index, Family::V4)))
-            .map_err(failed(names::NETWORKS))
+    pub fn remove_network(&mut self, index: u32, subnet: IpNetwork) -> Result<(), Error> {
+        gone(self.subnets.remove(&prefix(subnet))).map_err(failed(names::SUBNETS))?;
+        let key = NetworkKey::new(index, family(subnet));
+        gone(self.networks.remove(&key)).map_err(failed(names::NETWORKS))
     }
 
     pub fn put_port(&mut self, key: PortKey, target: PortTarget) -> Result<(), Error> {
@@ -242,8 +245,11 @@ impl Tables {
             gone(self.host_addresses.remove(&address)).map_err(failed(names::HOST_ADDRS))?;
         }
         for uplink in &facts.uplinks {
-            let address = uplink.address.map_or(Address::ANY, Address::from);
-            let value = Uplink { addr4: address, addr6: Address::ANY, flags: 0 };
+            let value = Uplink {
+                addr4: uplink.address4.map_or(Address::ANY, Address::from),
+                addr6: uplink.address6.map_or(Address::ANY, Address::from),
+                flags: 0,
+            };
             self.uplinks.insert(uplink.ifindex, value, 0).map_err(failed(names::UPLINKS))?;
         }
         let known = |ifindex: &u32| facts.uplinks.iter().any(|uplink| uplink.ifindex == *ifindex);
@@ -266,34 +272,20 @@ impl Tables {
         if config.seed == 0 {
             config.seed = random_seed();
         }
+        config.netns_cookie = facts.netns_cookie;
         config.abi = ABI_VERSION;
         // A route may have changed with any of it.
         config.route_generation = config.route_generation.wrapping_add(1);
         self.config.set(0, config, 0).map_err(failed(names::CONFIG))
     }
 
-    /// Whether programs tell of their drops.
-    pub fn tell_events(&mut self, telling: Telling) -> Result<(), Error> {
-        let mut config = self.config.get(&0, 0).map_err(failed(names::CONFIG))?;
-        match telling {
-            Telling::On => config.features |= Config::MONITOR,
-            Telling::Off => config.features &= !Config::MONITOR,
-        }
-        self.config.set(0, config, 0).map_err(failed(names::CONFIG))
-    }
-
-    /// Drops that programs did not tell of while they were to, ever.
-    pub fn events_left_out(&self) -> Result<u64, Error> {
-        let slots = self.event_slots.get(&0, 0).map_err(failed(names::EVENT_SLOTS))?;
-        Ok(slots.iter().map(|slot| slot.left_out).sum())
-    }
-
-    /// Removes what is not among the wanted keys: what an earlier run left.
+    /// Removes what is not among the wanted: what an earlier run left. A
+    /// network is wanted by its index and family.
     pub fn retain(
         &mut self,
         addresses: &BTreeSet<IpAddr>,
         ports: &BTreeSet<PortKey>,
-        networks: &BTreeSet<u32>,
+        networks: &BTreeSet<NetworkKey>,
     ) -> Result<(), Error> {
         let stale: Vec<_> = self
             .endpoints
@@ -303,6 +295,13 @@ impl Tables {
             .collect();
         for key in stale {
             gone(self.endpoints.remove(&key)).map_err(failed(names::ENDPOINTS))?;
+        }
+        let linked: BTreeSet<u32> =
+            self.endpoints.iter().flatten().map(|(_, endpoint)| endpoint.ifindex).collect();
+        let stale: Vec<_> =
+            self.links.keys().flatten().filter(|key| !linked.contains(key)).collect();
+        for key in stale {
+            gone(self.links.remove(&key)).map_err(failed(names::LINKS))?;
         }
         let stale: Vec<_> =
             self.ports.keys().flatten().filter(|key| !ports.contains(key)).collect();
@@ -314,18 +313,17 @@ impl Tables {
             .subnets
             .iter()
             .flatten()
-            .filter(|(_, index)| !networks.contains(index))
+            .filter(|(key, index)| {
+                let family = key.data().family();
+                !networks.contains(&NetworkKey::new(*index, family))
+            })
             .map(|(key, _)| key)
             .collect();
         for key in stale {
             gone(self.subnets.remove(&key)).map_err(failed(names::SUBNETS))?;
         }
-        let stale: Vec<_> = self
-            .networks
-            .keys()
-            .flatten()
-            .filter(|key| !networks.contains(&(key.0 >> 1)))
-            .collect();
+        let stale: Vec<_> =
+            self.networks.keys().flatten().filter(|key| !networks.contains(key)).collect();
         for key in stale {
             gone(self.networks.remove(&key)).map_err(failed(names::NETWORKS))?;
         }
@@ -360,6 +358,10 @@ fn prefix(subnet: IpNetwork) -> Key<Address> {
         IpNetwork::V6(subnet) => (Address::from(subnet.network()), u32::from(subnet.prefix())),
     };
     Key::new(bits, address)
+}
+
+pub(crate) fn family(subnet: IpNetwork) -> Family {
+    if subnet.is_ipv4() { Family::V4 } else { Family::V6 }
 }
 
 fn random_seed() -> u32 {

@@ -7,6 +7,7 @@ mod subnet;
 pub use address::{AddressError, check_address, choose_address};
 pub use subnet::{
     SubnetError, check_pool, choose_subnet, default_pools, first_gateway, parse_subnet,
+    unique_local_pool,
 };
 
 use std::net::IpAddr;

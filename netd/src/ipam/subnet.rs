@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+
+use sha2::{Digest as _, Sha256};
 
 use super::{address, address::usable, encloses, network_of, number, overlaps};
 use crate::model::{Pool, config::AddressPool};
@@ -65,6 +67,18 @@ pub fn choose_subnet(
     used: &[IpNetwork],
 ) -> Option<IpNetwork> {
     pools.iter().find_map(|pool| cut(pool.base, size.unwrap_or(pool.size), used))
+}
+
+/// A site of one's own, `fd00::/48` and 40 bits of a hash of `host`, in `/64`s:
+/// as Docker makes its (moby, `daemon/daemon.go`, `deriveULABaseNetwork`; RFC
+/// 4193). `host` names the host, and only it, for ever.
+pub fn unique_local_pool(host: &[u8]) -> AddressPool {
+    let digest = Sha256::digest(host);
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    octets[1..6].copy_from_slice(&digest[3..8]);
+    let base = IpNetwork::from(IpAddr::from(octets));
+    AddressPool { base: IpNetwork::new(base.ip(), 48).unwrap_or(base), size: 64 }
 }
 
 fn cut(base: IpNetwork, size: u8, used: &[IpNetwork]) -> Option<IpNetwork> {
@@ -129,14 +143,24 @@ pub fn check_pool(pool: &Pool) -> Result<(), SubnetError> {
     }
 }
 
-/// Loopback, and all that is not unicast.
+/// Loopback, link-local IPv6, and all that is not unicast. `::/8` has the
+/// IPv4-mapped addresses too, which stand for IPv4 in the datapath.
 fn check_usable(subnet: IpNetwork) -> Result<(), SubnetError> {
     const RESERVED: [([u8; 4], u8); 3] =
         [([0, 0, 0, 0], 8), ([127, 0, 0, 0], 8), ([224, 0, 0, 0], 3)];
-    RESERVED
+    const RESERVED6: [(u16, u8); 3] = [(0, 8), (0xfe80, 10), (0xff00, 8)];
+    let reserved = RESERVED
         .into_iter()
         .filter_map(|(ip, prefix)| Ipv4Network::new(ip.into(), prefix).ok())
-        .map(IpNetwork::from)
+        .map(IpNetwork::from);
+    let reserved6 = RESERVED6
+        .into_iter()
+        .filter_map(|(start, prefix)| {
+            Ipv6Network::new([start, 0, 0, 0, 0, 0, 0, 0].into(), prefix).ok()
+        })
+        .map(IpNetwork::from);
+    reserved
+        .chain(reserved6)
         .find(|reserved| overlaps(*reserved, subnet))
         .map_or(Ok(()), |reserved| Err(SubnetError::Unusable { subnet, reserved }))
 }
@@ -210,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn a_hosts_own_site_is_forty_bits_of_its_hash() {
+        // printf host | sha256sum
+        let pool = unique_local_pool(b"host");
+        assert_eq!(pool, AddressPool { base: net("fd63:47b0:172c::/48"), size: 64 });
+        let used = [net("fd63:47b0:172c::/63"), net("fd63:47b0:172c:3::1/128")];
+        assert_eq!(choose_subnet(&[pool], None, &used), Some(net("fd63:47b0:172c:2::/64")));
+    }
+
+    #[test]
     fn a_size_of_ones_own_is_cut_from_any_pool() {
         assert_eq!(
             choose_subnet(&default_pools(), Some(24), &[net("172.17.0.0/24")]),
@@ -252,6 +285,16 @@ mod tests {
             error(&pool("127.0.0.0/8", "127.0.0.1")),
             "invalid subnet 127.0.0.0/8: it overlaps 127.0.0.0/8, which no network can use"
         );
+        for (subnet, reserved) in
+            [("fe80:1::/64", "fe80::/10"), ("ff02::/64", "ff00::/8"), ("64:ff9b::/96", "::/8")]
+        {
+            assert_eq!(
+                error(&pool(subnet, "fd00::1")),
+                format!(
+                    "invalid subnet {subnet}: it overlaps {reserved}, which no network can use"
+                )
+            );
+        }
     }
 
     #[test]

@@ -70,8 +70,8 @@ impl KernelEffects {
                     Action::Revert => veth.delete(&self.netlink).await,
                 }
             }
-            Op::Interface { netns, name, mac, addresses, gateway } => {
-                let interface = Interface { netns, name, mac: *mac, addresses, gateway: *gateway };
+            Op::Interface { netns, name, mac, addresses, gateways } => {
+                let interface = Interface { netns, name, mac: *mac, addresses, gateways };
                 match action {
                     Action::Apply => interface.create().await,
                     Action::Revert => interface.delete().await,

@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
     packet_route::{
-        address::AddressMessage,
+        address::{AddressHeaderFlags, AddressMessage},
         link::{InfoData, InfoVeth, LinkMessage},
     },
 };
@@ -72,7 +72,9 @@ impl Bridge<'_> {
     async fn configure(&self, netlink: &Netlink) -> Result<(), Error> {
         let index = netlink.ifindex(self.name).await?;
         sysctl::enable_forwarding(self.name)?;
-        set_ipv6(self.name, self.addresses)?;
+        if set_ipv6(self.name, self.addresses)? == Ipv6::On {
+            sysctl::enable_forwarding6(self.name)?;
+        }
         let mut requests: Vec<_> = self
             .addresses
             .iter()
@@ -199,25 +201,40 @@ pub(super) async fn delete(netlink: &Netlink, name: &IfName, index: u32) -> Resu
         .map_err(|source| Error::Delete { name: name.clone(), source })
 }
 
+/// Whether a link has IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ipv6 {
+    On,
+    Off,
+}
+
 /// IPv6 on where one of `addresses` is of it, and off otherwise.
-pub(super) fn set_ipv6(link: &IfName, addresses: &[IpNetwork]) -> Result<(), Error> {
+pub(super) fn set_ipv6(link: &IfName, addresses: &[IpNetwork]) -> Result<Ipv6, Error> {
     if addresses.iter().any(IpNetwork::is_ipv6) {
-        sysctl::enable_ipv6(link)
+        sysctl::enable_ipv6(link)?;
+        Ok(Ipv6::On)
     } else {
-        sysctl::disable_ipv6(link)
+        sysctl::disable_ipv6(link)?;
+        Ok(Ipv6::Off)
     }
 }
 
+/// An address that is usable at once: IPAM is why nobody else has it, not
+/// duplicate address detection.
 pub(super) fn address_message(index: u32, address: IpNetwork) -> AddressMessage {
     match address {
         IpNetwork::V4(address) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
             .index(index)
             .address(address.ip(), address.prefix())
             .build(),
-        IpNetwork::V6(address) => AddressMessageBuilder::<std::net::Ipv6Addr>::new()
-            .index(index)
-            .address(address.ip(), address.prefix())
-            .build(),
+        IpNetwork::V6(address) => {
+            let mut message = AddressMessageBuilder::<std::net::Ipv6Addr>::new()
+                .index(index)
+                .address(address.ip(), address.prefix())
+                .build();
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            message
+        }
     }
 }
 

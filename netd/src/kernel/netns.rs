@@ -7,8 +7,8 @@
 use std::{
     fs::{self, File},
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::OpenOptionsExt as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
 };
@@ -23,7 +23,7 @@ use nix::{
 use rtnetlink::{RouteMessageBuilder, packet_route::route::RouteMessage};
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::{Error, Netlink, link, nl::Request, sysctl};
+use super::{Error, Netlink, link, nl::Request, sys, sysctl};
 use crate::model::{IfName, Mac};
 
 /// The container's side of an endpoint, as it shall be.
@@ -33,11 +33,11 @@ pub struct Interface<'a> {
     pub name: &'a IfName,
     pub mac: Mac,
     pub addresses: &'a [IpNetwork],
-    /// The default route, by the gateway's family.
-    pub gateway: Option<IpAddr>,
+    /// The default routes, by their gateways' families.
+    pub gateways: &'a [IpAddr],
 }
 
-/// Creates a namespace bound to `path`, with `lo` up. One that is there
+/// Creates a namespace bound to `path`, with `lo` up, IPv6 on it too. One that is there
 /// already is left as it is.
 pub async fn create(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::CreateNetns { path: path.to_owned(), source };
@@ -57,6 +57,7 @@ pub async fn create(path: &Path) -> Result<(), Error> {
     let netlink = on_thread(move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
         bind(&target)?;
+        sysctl::enable_loopback_ipv6().map_err(io::Error::other)?;
         let _runtime = runtime.enter();
         Ok(Netlink::open())
     })
@@ -155,7 +156,9 @@ impl Interface<'_> {
                 return Err(Error::NoLink(name));
             }
             sysctl::enable_arp_notify(&name)?;
-            link::set_ipv6(&name, &addresses)?;
+            if link::set_ipv6(&name, &addresses)? == link::Ipv6::On {
+                sysctl::enable_ndisc_notify(&name)?;
+            }
             let _runtime = runtime.enter();
             Netlink::open()
         })
@@ -175,9 +178,8 @@ impl Interface<'_> {
             .map(|address| Request::add_address(link::address_message(link.index, *address)))
             .collect();
         requests.push(Request::set_link(link::up(link.index)));
-        requests.extend(
-            self.gateway.map(|gateway| Request::set_route(default_route(gateway, link.index))),
-        );
+        let routes = self.gateways.iter().map(|gateway| default_route(*gateway, link.index));
+        requests.extend(routes.map(Request::set_route));
         inside
             .pipeline(requests)
             .await
@@ -230,6 +232,13 @@ fn default_route(gateway: IpAddr, link: u32) -> RouteMessage {
             RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(link).build()
         }
     }
+}
+
+/// The kernel's number of the calling thread's namespace, never used twice; 0
+/// where it tells none (before Linux 5.14).
+pub fn cookie() -> u64 {
+    let any = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    any.and_then(|socket| sys::netns_cookie(socket.as_fd())).unwrap_or(0)
 }
 
 /// The file of the calling process's own namespace, for processes that come

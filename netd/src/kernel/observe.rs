@@ -8,7 +8,7 @@ use rtnetlink::{
     RouteMessageBuilder,
     packet_route::{
         AddressFamily,
-        address::{AddressAttribute, AddressMessage},
+        address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
         link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
     },
@@ -42,6 +42,10 @@ pub struct Address {
     /// The link's index.
     pub link: u32,
     pub address: IpNetwork,
+    /// It may be the source of what leaves the host. Of IPv6: of global scope,
+    /// neither deprecated nor tentative, and not temporary (RFC 8981), which
+    /// would not outlive its flows.
+    pub source: bool,
 }
 
 /// A route of the main table.
@@ -190,16 +194,27 @@ fn address(message: AddressMessage) -> Option<Address> {
     // On a point-to-point link `Address` is the peer's and `Local` one's own;
     // IPv6 has no `Local` elsewhere.
     let mut address = None;
+    let mut flags = AddressFlags::empty();
     for attribute in message.attributes {
         match attribute {
             AddressAttribute::Local(local) => address = Some(local),
             AddressAttribute::Address(other) => address = address.or(Some(other)),
+            AddressAttribute::Flags(all) => flags = all,
             _ => {}
         }
     }
+    // `Secondary` is what the kernel calls a temporary one.
+    let unfit = AddressFlags::Secondary
+        | AddressFlags::Deprecated
+        | AddressFlags::Tentative
+        | AddressFlags::Dadfailed;
+    let global = message.header.scope == AddressScope::Universe;
+    let source =
+        message.header.family == AddressFamily::Inet || (global && !flags.intersects(unfit));
     Some(Address {
         link: message.header.index,
         address: IpNetwork::new(address?, message.header.prefix_len).ok()?,
+        source,
     })
 }
 

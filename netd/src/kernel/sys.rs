@@ -49,6 +49,25 @@ pub(super) fn drop_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The cookie of a socket's network namespace (Linux 5.14).
+pub(super) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    #[expect(clippy::cast_possible_truncation, reason = "it is 8 bytes")]
+    let mut size = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the descriptor is open; the kernel writes at most `size` bytes
+    // to `cookie`, and how many to `size`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A descriptor of the process that has `pid` now.
 pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;

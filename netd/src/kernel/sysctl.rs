@@ -27,21 +27,70 @@ pub fn enable_arp_notify(link: &IfName) -> Result<(), Error> {
     write(&conf("ipv4", link, "arp_notify"), "1")
 }
 
-/// Switches IPv6 off on a link; on a host without IPv6 it is off already.
+/// Switches IPv6 off on a link; on a host without IPv6, or with an MTU that
+/// is too small for it, it is off already.
 pub fn disable_ipv6(link: &IfName) -> Result<(), Error> {
-    set_ipv6(link, "1")
+    let key = conf("ipv6", link, "disable_ipv6");
+    if key.exists() { write(&key, "1") } else { Ok(()) }
 }
 
-/// Switches IPv6 on, where `net.ipv6.conf.default.disable_ipv6` has it off.
+/// Switches IPv6 on, whatever `net.ipv6.conf.default` says of new links. The
+/// link has its link-local address as soon as it is up, the one that is made
+/// of its MAC, and listens to no router.
 pub fn enable_ipv6(link: &IfName) -> Result<(), Error> {
-    set_ipv6(link, "0")
+    let wanted =
+        [("accept_ra", "0"), ("accept_dad", "0"), ("addr_gen_mode", "0"), ("disable_ipv6", "0")];
+    wanted.iter().try_for_each(|(key, value)| write(&conf("ipv6", link, key), value))
 }
 
-fn set_ipv6(link: &IfName, disabled: &str) -> Result<(), Error> {
-    if !Path::new("/proc/sys/net/ipv6").exists() {
-        return Ok(());
+/// Gives the loopback its `::1`, where `net.ipv6.conf.default` has IPv6 off
+/// and the host has it at all.
+pub fn enable_loopback_ipv6() -> Result<(), Error> {
+    let key = Path::new("/proc/sys/net/ipv6/conf/lo/disable_ipv6");
+    if key.exists() { write(key, "0") } else { Ok(()) }
+}
+
+/// Lets IPv6 packets that come in over this link be forwarded.
+///
+/// When it is switched on, the kernel forgets the routes that *any* link has
+/// learnt from a router, the host's default route among them
+/// (`addrconf_fixup_forwarding`, net/ipv6/addrconf.c), except those of links
+/// whose `accept_ra` is 2. On a link that doesn't forward, 2 means what 1
+/// does: links that are at 1 are at 2 for that moment.
+pub fn enable_forwarding6(link: &IfName) -> Result<(), Error> {
+    let key = conf("ipv6", link, "forwarding");
+    if !is(&key, "1") {
+        let listening = listening_to_routers(link)?;
+        let set = |value| listening.iter().try_for_each(|key| write(key, value));
+        let done = set("2").and_then(|()| write(&key, "1"));
+        set("1").and(done)?;
     }
-    write(&conf("ipv6", link, "disable_ipv6"), disabled)
+    // Since Linux 6.17. Before, only `conf.all` counts in the stack; the
+    // datapath's route look-ups ask the link alone.
+    let force = conf("ipv6", link, "force_forwarding");
+    if force.exists() { write(&force, "1") } else { Ok(()) }
+}
+
+/// `accept_ra` of every other link where it is 1.
+fn listening_to_routers(besides: &IfName) -> Result<Vec<PathBuf>, Error> {
+    const LINKS: &str = "/proc/sys/net/ipv6/conf";
+    let failed = |source| Error::Read { path: LINKS.into(), source };
+    let mut keys = vec![];
+    for entry in fs::read_dir(LINKS).map_err(failed)? {
+        let link = entry.map_err(failed)?.file_name();
+        let every = link == "all" || link == "default";
+        let key = Path::new(LINKS).join(&link).join("accept_ra");
+        if !every && link != besides.as_str() && is(&key, "1") {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}
+
+/// Announces the link's IPv6 addresses when it comes up (unsolicited
+/// neighbour advertisements), so that no one keeps the MAC of an earlier owner.
+pub fn enable_ndisc_notify(link: &IfName) -> Result<(), Error> {
+    write(&conf("ipv6", link, "ndisc_notify"), "1")
 }
 
 /// The ports that the kernel gives to sockets that name none.
@@ -69,7 +118,7 @@ fn conf(family: &str, link: &IfName, key: &str) -> PathBuf {
 fn write(path: &Path, value: &str) -> Result<(), Error> {
     // Reading first spares the write where nothing changes, and lets a
     // read-only /proc/sys do that says what we want already.
-    if fs::read_to_string(path).is_ok_and(|now| now.trim() == value) {
+    if is(path, value) {
         return Ok(());
     }
     fs::write(path, value).map_err(|source| Error::Sysctl {
@@ -77,6 +126,10 @@ fn write(path: &Path, value: &str) -> Result<(), Error> {
         value: value.to_owned(),
         source,
     })
+}
+
+fn is(path: &Path, value: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|now| now.trim() == value)
 }
 
 fn read(path: &str) -> Result<String, Error> {

@@ -195,7 +195,7 @@ impl TryFrom<ConfigFile> for Config {
             fixed_cidr: file
                 .fixed_cidr
                 .as_deref()
-                .map(|text| cidr("fixed-cidr", text))
+                .map(|text| cidr4("fixed-cidr", text))
                 .transpose()?,
             default_gateway: file
                 .default_gateway
@@ -205,7 +205,7 @@ impl TryFrom<ConfigFile> for Config {
             mtu: file.mtu.filter(|mtu| *mtu != 0).map(check_mtu).transpose()?,
             icc: file.icc.unwrap_or(default.icc),
             ip_masq: file.ip_masq.unwrap_or(default.ip_masq),
-            ipv6: default.ipv6,
+            ipv6: file.ipv6.unwrap_or(default.ipv6),
             default_address_pools: match file.default_address_pools {
                 Some(pools) if !pools.is_empty() => {
                     pools.iter().map(AddressPool::try_from).collect::<Result<_, _>>()?
@@ -246,9 +246,6 @@ impl TryFrom<ConfigFile> for Config {
 /// A key that does nothing yet is an error, not a silence.
 fn refuse_what_comes_later(file: &ConfigFile) -> Result<(), ConfigError> {
     let not_yet = |what: &str| Err(ConfigError::NotYet(what.to_owned()));
-    if file.ipv6 == Some(true) {
-        return not_yet("IPv6 (`ipv6`)");
-    }
     if file.metrics_address.is_some() {
         return not_yet("`metrics-address`");
     }
@@ -284,14 +281,18 @@ fn cidr(key: &'static str, text: &str) -> Result<IpNetwork, ConfigError> {
         .ok()
         .filter(|_| text.contains('/'))
         .ok_or_else(|| value(key, text, "a subnet such as 10.5.0.0/24 is expected"))?;
-    if given.is_ipv6() {
-        return Err(ConfigError::NotYet(format!("an IPv6 {key} ({given})")));
-    }
     let network = ipam::network_of(given);
     if network == given {
         Ok(given)
     } else {
         Err(ConfigError::HostBits { what: key, given, network })
+    }
+}
+
+fn cidr4(key: &'static str, text: &str) -> Result<IpNetwork, ConfigError> {
+    match cidr(key, text)? {
+        IpNetwork::V6(given) => Err(ConfigError::NotYet(format!("an IPv6 {key} ({given})"))),
+        given @ IpNetwork::V4(_) => Ok(given),
     }
 }
 
@@ -310,7 +311,8 @@ impl TryFrom<&PoolEntry> for AddressPool {
         let base = cidr("default-address-pools", &entry.base)?;
         let size = entry.size;
         // Smaller than /30 leaves no room beside the gateway.
-        if (base.prefix()..=30).contains(&size) {
+        let smallest = if base.is_ipv4() { 30 } else { 126 };
+        if (base.prefix()..=smallest).contains(&size) {
             Ok(Self { base, size })
         } else {
             Err(ConfigError::PoolSize { base, size })

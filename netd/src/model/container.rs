@@ -1,6 +1,6 @@
 //! Containers and their endpoints, as stored.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,24 @@ pub struct Endpoint {
     pub host_link: IfName,
     /// Name inside the container.
     pub container_link: IfName,
-    /// This endpoint carries the container's default route.
+    /// This endpoint carries the container's default route of IPv4.
     pub default_route: bool,
+    /// And of IPv6: another endpoint may, where the first has none.
+    #[serde(default)]
+    pub default_route6: bool,
     pub ports: Vec<PortMapping>,
+}
+
+impl Endpoint {
+    /// IPv4's, then IPv6's.
+    pub fn addresses(&self) -> impl Iterator<Item = IpNetwork> {
+        std::iter::once(self.address).chain(self.address6)
+    }
+
+    /// What the datapath knows it by: its addresses, and with IPv6 the
+    /// link-local one that is made of its MAC.
+    pub fn known_as(&self) -> impl Iterator<Item = IpAddr> {
+        let link_local = self.address6.map(|_| self.mac.link_local().into());
+        self.addresses().map(|address| address.ip()).chain(link_local)
+    }
 }

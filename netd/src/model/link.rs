@@ -1,6 +1,6 @@
 //! Names and hardware addresses of links.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,17 @@ impl IfName {
     pub(crate) fn from_id(prefix: &str, id: &super::Id, digits: usize) -> Self {
         debug_assert!(prefix.len() + digits <= 15);
         Self(format!("{prefix}{}", &id.as_str()[..digits]))
+    }
+}
+
+impl Mac {
+    /// The link-local address that the kernel makes of it (RFC 4291, appendix
+    /// A) where `addr_gen_mode` is 0.
+    pub fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let word = |high, low| u16::from_be_bytes([high, low]);
+        let id = [word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f)];
+        Ipv6Addr::new(0xfe80, 0, 0, 0, id[0], id[1], id[2], id[3])
     }
 }
 

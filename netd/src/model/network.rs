@@ -22,7 +22,7 @@ pub struct Network {
     pub bridge: IfName,
     pub bridge_mac: Mac,
     pub mtu: u32,
-    /// One per family, IPv4 first.
+    /// One per family, IPv4's first; IPv6's where `ipv6` is set.
     pub pools: Vec<Pool>,
     pub internal: bool,
     pub ipv6: bool,
@@ -53,6 +53,25 @@ pub struct Pool {
     pub default_gateway: Option<IpAddr>,
     /// Addresses that are not netd's to give.
     pub aux: BTreeMap<String, IpAddr>,
+}
+
+impl Network {
+    /// The pool that an address is of.
+    pub fn pool_of(&self, ip: IpAddr) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.subnet.contains(ip))
+    }
+
+    /// IPv6's, if the network has it.
+    pub fn pool6(&self) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.subnet.is_ipv6())
+    }
+}
+
+impl Pool {
+    /// Where containers' default route leads.
+    pub fn route(&self) -> IpAddr {
+        self.default_gateway.unwrap_or(self.gateway)
+    }
 }
 
 /// What the options of `-o` say (DESIGN §6), valid; `None` where not given.

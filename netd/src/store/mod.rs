@@ -18,7 +18,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::error::StoreError;
 use self::error::{Doing, translate};
-use crate::controller::{Change, Plan, State};
+use crate::{
+    controller::{Change, Plan, State},
+    model::Id,
+};
 
 type Json = TableDefinition<'static, &'static str, &'static [u8]>;
 
@@ -30,6 +33,7 @@ const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 const SCHEMA: &str = "schema";
 const SCHEMA_VERSION: &str = "1";
 const BOOT: &str = "boot";
+const HOST: &str = "host";
 
 /// An intent's place in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +151,20 @@ impl Store {
         })
     }
 
+    /// A name of this host for hosts that have none: the first that was given.
+    pub fn host_id(&self, fresh: &Id) -> Result<Id, StoreError> {
+        let kept = self.write(|write| {
+            let mut meta = write.open_table(META)?;
+            let kept = meta.get(HOST)?.map(|kept| kept.value().to_owned());
+            if kept.is_none() {
+                meta.insert(HOST, fresh.as_str())?;
+            }
+            Ok(kept)
+        })?;
+        // One that is no id was written by nobody.
+        Ok(kept.and_then(|kept| Id::try_from(kept).ok()).unwrap_or_else(|| fresh.clone()))
+    }
+
     fn values<T: DeserializeOwned>(&self, table: Json) -> Result<Vec<T>, StoreError> {
         let found = self.read(|read| {
             let mut found = Vec::new();
@@ -218,7 +236,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{controller::Op, model::Id};
+    use crate::controller::Op;
 
     fn plan() -> Plan {
         let mut plan = Plan::default();
@@ -319,6 +337,15 @@ mod tests {
         assert!(!store.rebooted("a").unwrap());
         assert!(store.rebooted("b").unwrap());
         assert!(!store.rebooted("b").unwrap());
+    }
+
+    #[test]
+    fn the_hosts_id_is_the_first_that_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s")).unwrap();
+        let (first, other) = (Id::from_bytes([1; 32]), Id::from_bytes([2; 32]));
+        assert_eq!(store.host_id(&first).unwrap(), first);
+        assert_eq!(store.host_id(&other).unwrap(), first);
     }
 
     #[test]

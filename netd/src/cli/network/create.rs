@@ -9,11 +9,13 @@ use crate::{
 
 /// Create a network, and print its id
 ///
-/// Without --subnet, the first free one of the default address pools is taken.
+/// Without --subnet, the first free one of the default address pools is taken;
+/// with --ipv6, one more of this host's unique local addresses.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   netd network create blue
   netd network create --subnet 172.18.0.0/16 --ip-range 172.18.5.0/24 --gateway 172.18.0.1 blue
+  netd network create --ipv6 --subnet 172.18.0.0/16 --subnet 2001:db8:1::/64 blue
   netd network create --internal -o com.docker.network.bridge.name=br-blue blue")]
 pub(in crate::cli) struct Args {
     /// The network's name
@@ -39,7 +41,7 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     internal: bool,
 
-    /// Add an IPv6 subnet
+    /// IPv6 beside IPv4: the --subnet of it, or a free one
     #[arg(long)]
     ipv6: bool,
 

@@ -23,7 +23,7 @@ pub(in crate::cli) struct Args {
 
 impl Args {
     pub(super) async fn run(self, context: &Context) -> Outcome {
-        let body = Connect { container: self.container, ip: None };
+        let body = Connect { container: self.container, ..Connect::default() };
         context.client.network_disconnect(&self.network, &body).await?;
         Ok(ExitCode::SUCCESS)
     }

@@ -50,6 +50,7 @@ impl World {
                 ("lo".parse().unwrap(), "127.0.0.1/8".parse().unwrap()),
                 ("eth0".parse().unwrap(), "10.2.5.6/24".parse().unwrap()),
             ],
+            ula: crate::ipam::unique_local_pool(b"host"),
             default_mtu: 1500,
             ephemeral: (32768, 60999),
             avoid_ports: vec![],
@@ -205,16 +206,22 @@ impl World {
         }
         for container in self.state.containers.values() {
             once(format!("container name {}", container.name));
-            let mut routes = 0;
+            let (mut routes, mut routes6) = (0, 0);
             for endpoint in &container.endpoints {
                 let network = &self.state.networks[&endpoint.network];
-                let ip = endpoint.address.ip();
-                assert!(network.pools[0].subnet.contains(ip));
-                assert_ne!(network.pools[0].gateway, ip);
-                once(format!("address {ip}"));
+                assert_eq!(endpoint.address6.is_some(), network.ipv6);
+                for (address, pool) in endpoint.addresses().zip(&network.pools) {
+                    let ip = address.ip();
+                    assert!(pool.subnet.contains(ip));
+                    assert_ne!(pool.gateway, ip);
+                }
+                for name in endpoint.known_as() {
+                    once(format!("address {name}"));
+                }
                 once(format!("link {}", endpoint.host_link));
                 once(format!("{} in {}", endpoint.container_link, container.name));
                 routes += usize::from(endpoint.default_route);
+                routes6 += usize::from(endpoint.default_route6);
                 for port in &endpoint.ports {
                     assert_eq!(port.list == 0, port.from.is_empty());
                     if port.list != 0 {
@@ -223,10 +230,10 @@ impl World {
                     once(format!("{} {}", port.protocol, port.host_port));
                 }
             }
-            assert!(routes <= 1, "{} has two default routes", container.name);
+            assert!(routes.max(routes6) <= 1, "{} has two default routes", container.name);
         }
         let subnets: Vec<_> =
-            self.state.networks.values().map(|network| network.pools[0].subnet).collect();
+            self.state.networks.values().flat_map(|n| &n.pools).map(|pool| pool.subnet).collect();
         for (nth, one) in subnets.iter().enumerate() {
             for other in &subnets[nth + 1..] {
                 assert!(!crate::ipam::overlaps(*one, *other), "{one} and {other}");
@@ -239,11 +246,11 @@ impl World {
 pub(super) fn key(op: &Op) -> String {
     match op {
         Op::Bridge { name, .. } => format!("bridge {name}"),
-        Op::Network { index, .. } => format!("network {index}"),
+        Op::Network { subnet, .. } => format!("network {subnet}"),
         Op::Sandbox { id, .. } => format!("sandbox {id}"),
         Op::Veth { host, .. } => format!("veth {host}"),
         Op::Programs { host } => format!("programs {host}"),
-        Op::Lease { address, .. } => format!("lease {address}"),
+        Op::Lease { host, .. } => format!("lease {host}"),
         Op::Interface { netns, name, .. } => format!("interface {} {name}", netns.display()),
         Op::HostPort { address, port, protocol } => {
             format!("host port {address} {port} {protocol}")
@@ -271,7 +278,7 @@ pub(super) fn on(network: &str, name: &str) -> ContainerCreate {
 }
 
 pub(super) fn to(name: &str) -> Connect {
-    Connect { container: name.into(), ip: None }
+    Connect { container: name.into(), ..Connect::default() }
 }
 
 pub(super) fn text<T: std::fmt::Debug>(result: Result<T, Error>) -> String {

@@ -2,6 +2,7 @@
 
 mod containers;
 mod fixture;
+mod ipv6;
 mod networks;
 mod ports;
 mod random;

@@ -10,7 +10,7 @@ use crate::{
 
 #[derive(Clone, Debug)]
 enum Request {
-    CreateNetwork(u8),
+    CreateNetwork(u8, bool),
     CreateNetworkAt(u8, u8),
     RemoveNetwork(u8),
     Create(u8, u8, Vec<String>),
@@ -39,7 +39,7 @@ fn spec() -> impl Strategy<Value = String> {
 fn request() -> impl Strategy<Value = Request> {
     let (net, ctr) = (0u8..4, 0u8..5);
     prop_oneof![
-        net.clone().prop_map(Request::CreateNetwork),
+        (net.clone(), any::<bool>()).prop_map(|(n, ipv6)| Request::CreateNetwork(n, ipv6)),
         (net.clone(), 0u8..8).prop_map(|(n, at)| Request::CreateNetworkAt(n, at)),
         net.clone().prop_map(Request::RemoveNetwork),
         (ctr.clone(), 0u8..6, prop::collection::vec(spec(), 0..3))
@@ -68,9 +68,10 @@ fn network_name(n: u8) -> String {
 fn play(world: &mut World, request: &Request) -> bool {
     let ctr = |c: &u8| format!("c{c}");
     match request {
-        Request::CreateNetwork(n) => world
+        Request::CreateNetwork(n, ipv6) => world
             .create_network(&crate::api::types::NetworkCreate {
                 name: network_name(*n),
+                ipv6: *ipv6,
                 ..Default::default()
             })
             .is_ok(),
