@@ -117,7 +117,7 @@ mod tests {
 
     use super::describe;
     use crate::{
-        abi::{Address, Be16, Event, Mac},
+        abi::{Address, Be16, Event, Family, Mac},
         model::{Arp, Datagram, Frame, Layer4},
     };
 
@@ -131,6 +131,7 @@ mod tests {
             id: 1,
             fragment: 0,
             options: vec![],
+            extensions: vec![],
             layer4,
             payload: b"hello".to_vec(),
         }
@@ -180,7 +181,10 @@ mod tests {
     fn icmp_and_unknown_protocols_have_no_ports() {
         for layer4 in [Layer4::EchoRequest { id: 77 }, Layer4::Raw { proto: 47 }] {
             let seen = event(datagram(layer4).frame());
-            assert_eq!((seen.proto, seen.sport, seen.dport), (layer4.proto(), Be16(0), Be16(0)));
+            assert_eq!(
+                (seen.proto, seen.sport, seen.dport),
+                (layer4.proto(Family::V4), Be16(0), Be16(0))
+            );
         }
     }
 

@@ -3,11 +3,14 @@
 
 use crate::{
     abi::{
-        Address, Be16, Config, Flow, FlowKey, Zone,
-        wire::{ETHERNET_LEN, Icmp, PROTO_ICMP, PROTO_TCP, PROTO_UDP, Ports},
+        Address, Be16, Family, Flow, FlowKey, PortRange, Zone,
+        wire::{
+            ETHERNET_LEN, IPV4_TAIL, IPV6_DST, IPV6_HOP_LIMIT, IPV6_SRC, Icmp, Ipv4Tail,
+            PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, Ports as WirePorts,
+        },
     },
     csum,
-    packet::{Covered, Headers, Kind, PacketMut},
+    packet::{Covered, Headers, PacketMut, Part},
 };
 
 /// Source and destination after `flow` has translated a packet of `key`.
@@ -55,103 +58,169 @@ pub fn is_twin(key: &FlowKey, flow: &Flow, other: &FlowKey) -> bool {
 #[inline(always)]
 #[must_use]
 pub fn translate<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow, hops: u8) -> bool {
-    let key = &headers.key;
-    let mut ip = headers.ip;
-    if flow.flags & (Flow::REWRITE_SRC | Flow::REWRITE_DST) != 0 {
-        let (src, dst) = translated(key, flow);
-        let (src, dst) = (src.words()[3], dst.words()[3]);
-        if !(change_address(packet, headers, ip.src, src)
-            && change_address(packet, headers, ip.dst, dst)
-            && change_ports(packet, headers, flow))
-        {
+    let rewrites = flow.flags & (Flow::REWRITE_SRC | Flow::REWRITE_DST) != 0;
+    let (src, dst) = translated(&headers.key, flow);
+    if rewrites && headers.part != Part::Later {
+        let ports = (flow.sport, flow.dport);
+        if !change_transport(packet, headers, &src, &dst, ports) {
             return false;
         }
-        ip.checksum = csum::replace32(ip.checksum, ip.src, src);
-        ip.checksum = csum::replace32(ip.checksum, ip.dst, dst);
-        (ip.src, ip.dst) = (src, dst);
     }
-    if hops != 0 {
-        let word = |ttl| u16::from_ne_bytes([ttl, ip.proto]);
-        ip.checksum = csum::replace16(ip.checksum, word(ip.ttl), word(ip.ttl - hops));
-        ip.ttl -= hops;
-    }
-    packet.write(ETHERNET_LEN, &ip)
-}
-
-/// Offset of the checksum that covers addresses, within the layer-4 header.
-const fn checksum_offset(proto: u8) -> Option<usize> {
-    match proto {
-        PROTO_TCP => Some(16),
-        PROTO_UDP => Some(6),
-        _ => None,
-    }
-}
-
-#[inline(always)]
-fn change_address<P: PacketMut>(packet: &mut P, headers: &Headers, from: u32, to: u32) -> bool {
-    let proto = headers.key.proto;
-    match checksum_offset(proto) {
-        Some(offset) if from != to => {
-            let diff = csum::diff([from], [to]);
-            packet.update_checksum(headers.l4 + offset, proto, Covered::PseudoHeader4, diff)
+    match headers.family {
+        Family::V4 => change_ipv4(packet, headers, &src, &dst, hops),
+        Family::V6 => {
+            (!rewrites || change_ipv6_addresses(packet, &src, &dst))
+                && (hops == 0 || change_hop_limit(packet, headers, hops))
         }
-        _ => true,
     }
 }
 
+/// Addresses, TTL and checksum of an IPv4 header.
 #[inline(always)]
-fn change_ports<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow) -> bool {
+#[must_use]
+pub fn change_ipv4<P: PacketMut>(
+    packet: &mut P,
+    headers: &Headers,
+    src: &Address,
+    dst: &Address,
+    hops: u8,
+) -> bool {
+    let [.., old_src] = headers.key.src.words();
+    let [.., old_dst] = headers.key.dst.words();
+    let ([.., src], [.., dst]) = (src.words(), dst.words());
+    let ttl = headers.ttl - hops;
+    let word = |ttl| u16::from_ne_bytes([ttl, 0]);
+    let mut checksum = csum::replace16(headers.checksum, word(headers.ttl), word(ttl));
+    checksum = csum::replace32(checksum, old_src, src);
+    checksum = csum::replace32(checksum, old_dst, dst);
+    let tail = Ipv4Tail { ttl, proto: headers.key.proto, checksum, src, dst };
+    packet.write(ETHERNET_LEN + IPV4_TAIL, &tail)
+}
+
+#[inline(always)]
+#[must_use]
+pub fn change_ipv6_addresses<P: PacketMut>(packet: &mut P, src: &Address, dst: &Address) -> bool {
+    packet.write(ETHERNET_LEN + IPV6_SRC, src) && packet.write(ETHERNET_LEN + IPV6_DST, dst)
+}
+
+/// No checksum in the packet covers the hop limit; one over the whole frame,
+/// which a device may have made, does.
+#[inline(always)]
+#[must_use]
+pub fn change_hop_limit<P: PacketMut>(packet: &mut P, headers: &Headers, hops: u8) -> bool {
+    let word = |limit| u32::from_ne_bytes([0, 0, 0, limit]);
+    let limit = headers.ttl - hops;
+    packet.changed_uncovered(csum::diff([word(headers.ttl)], [word(limit)]));
+    packet.write(ETHERNET_LEN + IPV6_HOP_LIMIT, &limit)
+}
+
+/// What the addresses of a pseudo header add to its sum when they change.
+#[inline(always)]
+pub const fn address_diff(key: &FlowKey, src: &Address, dst: &Address, family: Family) -> u32 {
+    let ([a, b, c, d], [e, f, g, h]) = (key.src.words(), key.dst.words());
+    let ([i, j, k, l], [m, n, o, p]) = (src.words(), dst.words());
+    match family {
+        Family::V4 => csum::diff([d, h], [l, p]),
+        Family::V6 => csum::diff([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]),
+    }
+}
+
+/// Ports, identifier and checksum of the layer-4 header.
+#[inline(always)]
+fn change_transport<P: PacketMut>(
+    packet: &mut P,
+    headers: &Headers,
+    src: &Address,
+    dst: &Address,
+    ports: (Be16, Be16),
+) -> bool {
     let key = &headers.key;
-    if headers.kind != Kind::Flow || (key.sport == flow.sport && key.dport == flow.dport) {
+    let offset = match key.proto {
+        PROTO_TCP => 16,
+        PROTO_UDP => 6,
+        PROTO_ICMP | PROTO_ICMPV6 => return change_echo(packet, headers, src, dst, ports),
+        // SCTP's CRC covers neither addresses nor a pseudo header, and its
+        // ports never change; the others have none.
+        _ => return true,
+    };
+    let covered = match headers.family {
+        Family::V4 => Covered::PseudoHeader4,
+        Family::V6 => Covered::PseudoHeader6,
+    };
+    let diff = address_diff(key, src, dst, headers.family);
+    if !packet.update_checksum(headers.l4 + offset, key.proto, covered, diff) {
+        return false;
+    }
+    if (key.sport, key.dport) == ports {
         return true;
     }
-    if key.proto == PROTO_ICMP {
-        return change_echo(packet, headers, flow);
-    }
     let word = |src: Be16, dst: Be16| u32::from(src.0) | u32::from(dst.0) << 16;
-    let offset = headers.l4 + if key.proto == PROTO_TCP { 16 } else { 6 };
-    let (from, to) = (word(key.sport, key.dport), word(flow.sport, flow.dport));
-    packet.update_checksum(offset, key.proto, Covered::Segment, csum::diff([from], [to]))
-        && packet.write(headers.l4, &Ports { src: flow.sport, dst: flow.dport })
+    let diff = csum::diff([word(key.sport, key.dport)], [word(ports.0, ports.1)]);
+    packet.update_checksum(headers.l4 + offset, key.proto, Covered::Segment, diff)
+        && packet.write(headers.l4, &WirePorts { src: ports.0, dst: ports.1 })
 }
 
 /// The identifier stands where its asker's port would: one of the two is 0.
 #[inline(always)]
-fn change_echo<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow) -> bool {
+fn change_echo<P: PacketMut>(
+    packet: &mut P,
+    headers: &Headers,
+    src: &Address,
+    dst: &Address,
+    ports: (Be16, Be16),
+) -> bool {
     let key = &headers.key;
-    let (from, to) = (key.sport.0 | key.dport.0, flow.sport.0 | flow.dport.0);
+    let (from, to) = (key.sport.0 | key.dport.0, ports.0.0 | ports.1.0);
     let Some(mut icmp) = packet.read::<Icmp>(headers.l4) else {
         return false;
     };
-    // ICMP's checksum covers no pseudo header and is never left unfinished.
+    // Its checksum is never left unfinished, and only ICMPv6's covers addresses.
     icmp.id = Be16(to);
     icmp.checksum = csum::replace16(icmp.checksum, from, to);
+    if headers.family == Family::V6 {
+        icmp.checksum = csum::replace(icmp.checksum, address_diff(key, src, dst, Family::V6));
+    }
     packet.write(headers.l4, &icmp)
 }
 
-/// The `n`th port to try for a flow whose hash is `hash`; host byte order.
-/// 0: there is no port to take.
+/// Whether a flow of this protocol can take another port.
 #[inline(always)]
-pub fn snat_port(config: &Config, hash: u32, n: u32) -> u16 {
-    let (low, high) = (config.snat_low, config.snat_high);
-    let low_len = (u32::from(low.last) + 1).saturating_sub(u32::from(low.first));
-    let high_len = (u32::from(high.last) + 1).saturating_sub(u32::from(high.first));
-    let total = low_len + high_len;
-    if total == 0 {
-        return 0;
-    }
-    // Multiply and shift spreads the hash without a division; the golden
-    // ratio's step visits far ports before near ones.
-    let start = hash.wrapping_add(n.wrapping_mul(0x9e37_79b1));
-    #[allow(clippy::cast_possible_truncation)] // below `total`, which is below 2^17
-    let index = ((u64::from(start) * u64::from(total)) >> 32) as u32;
-    let port = if index < low_len {
-        u32::from(low.first) + index
-    } else {
-        u32::from(high.first) + (index - low_len)
-    };
-    #[allow(clippy::cast_possible_truncation)] // at most `high.last`
-    {
-        port as u16
+pub const fn has_free_ports(proto: u8) -> bool {
+    matches!(proto, PROTO_TCP | PROTO_UDP | PROTO_ICMP | PROTO_ICMPV6)
+}
+
+/// The ports that SNAT may use, as in [`crate::abi::Config`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    pub low: PortRange,
+    pub high: PortRange,
+}
+
+impl Ports {
+    /// The `n`th port to try for a flow whose hash is `hash`; host byte order.
+    /// 0: there is no port to take.
+    #[inline(always)]
+    pub fn nth(&self, hash: u32, n: u32) -> u16 {
+        let (low, high) = (self.low, self.high);
+        let low_len = (u32::from(low.last) + 1).saturating_sub(u32::from(low.first));
+        let high_len = (u32::from(high.last) + 1).saturating_sub(u32::from(high.first));
+        let total = low_len + high_len;
+        if total == 0 {
+            return 0;
+        }
+        // Multiply and shift spreads the hash without a division; the golden
+        // ratio's step visits far ports before near ones.
+        let start = hash.wrapping_add(n.wrapping_mul(0x9e37_79b1));
+        #[allow(clippy::cast_possible_truncation)] // below `total`, which is below 2^17
+        let index = ((u64::from(start) * u64::from(total)) >> 32) as u32;
+        let port = if index < low_len {
+            u32::from(low.first) + index
+        } else {
+            u32::from(high.first) + (index - low_len)
+        };
+        #[allow(clippy::cast_possible_truncation)] // at most `high.last`
+        {
+            port as u16
+        }
     }
 }

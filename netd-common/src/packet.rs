@@ -1,12 +1,16 @@
 //! A packet as the pipeline sees it: [`Packet`] reads and edits, [`Headers`]
-//! is what was read. Sources: RFC 791, RFC 9293, RFC 768, RFC 792.
+//! is what was read. Sources: RFC 791, RFC 8200, RFC 9293, RFC 768, RFC 792, RFC 4443.
 
 use crate::{
     abi::{
-        Address, Be16, FlowKey, Mac, Zone,
+        Address, Be16, Family, FlowKey, Mac, Zone,
         wire::{
-            ETHERNET_LEN, Ethernet, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, IPV4_LEN, Icmp, Ipv4,
-            PROTO_ICMP, PROTO_TCP, PROTO_UDP, Ports, Wire,
+            ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EXT_DESTINATION, EXT_FRAGMENT,
+            EXT_HOP_BY_HOP, EXT_ROUTING, Ethernet, FragmentHeader, ICMP_ECHO_REPLY,
+            ICMP_ECHO_REQUEST, ICMP_PARAMETER_PROBLEM, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE,
+            ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST, ICMPV6_FIRST_INFO, IPV4_LEN, IPV6_LEN, Icmp,
+            Ipv4, Ipv6, NDP_REDIRECT, NDP_ROUTER_SOLICITATION, PROTO_DCCP, PROTO_ICMP,
+            PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP, PROTO_UDP_LITE, Ports, TCP_RST, Wire,
         },
     },
     verdict::DropReason,
@@ -28,9 +32,12 @@ pub trait Packet {
     /// The link that the program runs on.
     fn ifindex(&self) -> u32;
     fn len(&self) -> usize;
-    /// Makes the first `len` bytes readable; `false` where there are fewer.
+    /// Makes the first `len` bytes readable; `false` where there are fewer, or
+    /// more than any chain of headers has.
     fn ensure(&mut self, len: usize) -> bool;
     fn read<T: Wire>(&self, offset: usize) -> Option<T>;
+    /// It will be cut into segments: it may be longer than it says.
+    fn is_burst(&self) -> bool;
 
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -66,34 +73,84 @@ pub trait PacketMut: Packet {
     fn changed_uncovered(&mut self, diff: u32);
 }
 
-/// What of a packet can be tracked.
+/// What a packet is, to the datapath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// TCP, UDP or ICMP echo: the key is complete.
+    /// The key is complete: TCP, UDP, SCTP, an echo, or a protocol without
+    /// ports, whose are 0.
     Flow,
-    /// A fragment: the key has no ports.
-    Fragment,
-    /// Another protocol, or ICMP that is no echo: the key has no ports.
+    /// A fragment that is not the first: the key has no ports yet.
+    Piece,
+    /// IPv6 with extension headers that have not been walked yet.
+    Extended,
+    /// An ICMP error: the key is the message's own, without ports.
+    Error,
+    /// A message of IPv6's neighbour discovery.
+    Ndp,
+    /// Nothing that can be translated: ICMP of other kinds, protocols whose
+    /// checksum covers addresses in a way of their own.
     Other,
 }
 
-/// The headers of an IPv4 frame.
+/// Whether a packet is a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Part {
+    Whole,
+    /// Has the layer-4 header.
+    First,
+    /// Has not.
+    Later,
+}
+
+/// The headers of an IP frame.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Headers {
     pub key: FlowKey,
-    pub ip: Ipv4,
-    pub source_mac: Mac,
-    pub kind: Kind,
-    /// Offset of the layer-4 header.
+    /// Offset of the layer-4 header, or of a later fragment's bytes.
     pub l4: usize,
+    /// The datagram's id, where the packet is a part of one.
+    pub id: u32,
+    /// Where its bytes belong in the datagram; whether it is the last.
+    pub offset: u16,
+    /// Bytes of IP, as the header says.
+    pub ip_len: u16,
+    pub source_mac: Mac,
+    /// IPv4's header checksum.
+    pub checksum: u16,
+    pub kind: Kind,
+    pub part: Part,
+    pub family: Family,
+    pub ttl: u8,
     /// Byte 13 of a TCP header; 0 otherwise.
     pub tcp_flags: u8,
+    /// An ICMP message's type.
+    pub icmp_kind: u8,
+    /// More fragments follow.
+    pub more: bool,
+    /// It was sent to netd's gateway.
+    pub to_gateway: bool,
 }
 
 const TCP_FLAGS: usize = 13;
-const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
+const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+/// Extension headers that are walked over; more is nobody's in earnest.
+const EXTENSIONS: usize = 6;
+
+/// Whether netd carries frames of this type and looks into them.
+#[inline(always)]
+pub fn is_ip(ethertype: Be16) -> bool {
+    ethertype == ETHERTYPE_IPV4 || ethertype == ETHERTYPE_IPV6
+}
+
+#[inline(always)]
+const fn is_extension(header: u8) -> bool {
+    matches!(header, EXT_HOP_BY_HOP | EXT_ROUTING | EXT_FRAGMENT | EXT_DESTINATION)
+}
 
 impl Headers {
     /// Of no packet at all.
@@ -107,44 +164,83 @@ impl Headers {
             zone: 0,
             pad: 0,
         },
-        ip: Ipv4 {
-            version_ihl: 0,
-            tos: 0,
-            total_len: Be16(0),
-            id: Be16(0),
-            fragment: Be16(0),
-            ttl: 0,
-            proto: 0,
-            checksum: 0,
-            src: 0,
-            dst: 0,
-        },
-        source_mac: Mac([0; 3]),
-        kind: Kind::Other,
         l4: 0,
+        id: 0,
+        offset: 0,
+        ip_len: 0,
+        source_mac: Mac([0; 3]),
+        checksum: 0,
+        kind: Kind::Other,
+        part: Part::Whole,
+        family: Family::V4,
+        ttl: 0,
         tcp_flags: 0,
+        icmp_kind: 0,
+        more: false,
+        to_gateway: false,
     };
 
-    /// As [`Headers::read`], into a value of its own.
+    /// A whole packet of a flow.
     #[inline(always)]
-    pub fn parse<P: PacketMut>(
+    pub fn is_plain(&self) -> bool {
+        self.kind == Kind::Flow && self.part == Part::Whole
+    }
+
+    /// A packet that can begin a flow by itself: neither a RST nor an answer.
+    #[inline(always)]
+    pub fn may_open(&self) -> bool {
+        match self.key.proto {
+            PROTO_ICMP => self.icmp_kind == ICMP_ECHO_REQUEST,
+            PROTO_ICMPV6 => self.icmp_kind == ICMPV6_ECHO_REQUEST,
+            _ => self.tcp_flags & TCP_RST == 0,
+        }
+    }
+
+    /// As [`Headers::read`], into a value of its own and without extension
+    /// headers: the fast path's.
+    #[inline(always)]
+    pub fn parse<P: Packet>(
         packet: &mut P,
         ethernet: &Ethernet,
         zone: Zone,
     ) -> Result<Self, DropReason> {
         let mut headers = Self::NONE;
-        headers.read(packet, ethernet, zone)?;
+        headers.begin(packet, ethernet, zone)?;
         Ok(headers)
     }
 
-    /// Reads the headers of a frame whose Ethernet header says IPv4.
+    /// Reads the headers of a frame that [`is_ip`].
     #[inline(always)]
-    pub fn read<P: PacketMut>(
+    pub fn read<P: Packet>(
         &mut self,
         packet: &mut P,
         ethernet: &Ethernet,
         zone: Zone,
     ) -> Result<(), DropReason> {
+        self.begin(packet, ethernet, zone)?;
+        if self.kind == Kind::Extended {
+            return self.extensions(packet);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn begin<P: Packet>(
+        &mut self,
+        packet: &mut P,
+        ethernet: &Ethernet,
+        zone: Zone,
+    ) -> Result<(), DropReason> {
+        self.key.zone = zone as u8;
+        (self.key.sport, self.key.dport, self.key.pad) = (Be16(0), Be16(0), 0);
+        (self.source_mac, self.to_gateway) = (ethernet.src, ethernet.dst.is_gateway());
+        (self.part, self.more) = (Part::Whole, false);
+        (self.tcp_flags, self.icmp_kind) = (0, 0);
+        if ethernet.ethertype == ETHERTYPE_IPV4 { self.ipv4(packet) } else { self.ipv6(packet) }
+    }
+
+    #[inline(always)]
+    fn ipv4<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
         if !packet.ensure(ETHERNET_LEN + IPV4_LEN) {
             return Err(DropReason::Malformed);
         }
@@ -153,48 +249,136 @@ impl Headers {
         if ip.version_ihl >> 4 != 4 || header_len < IPV4_LEN {
             return Err(DropReason::Malformed);
         }
-        let total_len = usize::from(ip.total_len.to_host());
-        // A segment burst over 64 KiB says 0 (BIG TCP, Linux 6.3).
-        let counted = total_len >= header_len && total_len + ETHERNET_LEN <= packet.len();
-        let uncounted = total_len == 0 && packet.gso_size() != 0;
-        if !counted && !uncounted {
+        self.ip_len = ip.total_len.to_host();
+        self.check_len(packet, header_len)?;
+        (self.key.src, self.key.dst) = (Address::v4_word(ip.src), Address::v4_word(ip.dst));
+        self.key.proto = ip.proto;
+        (self.family, self.ttl, self.checksum) = (Family::V4, ip.ttl, ip.checksum);
+        self.l4 = ETHERNET_LEN + header_len;
+        let fragment = ip.fragment.to_host();
+        if fragment & !DONT_FRAGMENT != 0 && fragment & (MORE_FRAGMENTS | OFFSET) != 0 {
+            self.id = u32::from(ip.id.0);
+            self.is_part((fragment & OFFSET) << 3, fragment & MORE_FRAGMENTS != 0);
+            if self.part == Part::Later {
+                return Ok(());
+            }
+        }
+        self.transport(packet)
+    }
+
+    #[inline(always)]
+    fn ipv6<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
+        if !packet.ensure(ETHERNET_LEN + IPV6_LEN) {
             return Err(DropReason::Malformed);
         }
-        self.key = FlowKey {
-            src: Address::v4_word(ip.src),
-            dst: Address::v4_word(ip.dst),
-            sport: Be16(0),
-            dport: Be16(0),
-            proto: ip.proto,
-            zone: zone as u8,
-            pad: 0,
+        let ip: Ipv6 = packet.read(ETHERNET_LEN).ok_or(DropReason::Malformed)?;
+        let [version, ..] = ip.version_class_flow.to_ne_bytes();
+        // An IPv4 address in IPv6's clothes (RFC 4291 §2.5.5.2) never belongs on
+        // the wire, and would be taken for the IPv4 address itself.
+        if version >> 4 != 6 || ip.src.is_v4() || ip.dst.is_v4() {
+            return Err(DropReason::Malformed);
+        }
+        let payload_len = ip.payload_len.to_host();
+        self.ip_len = if payload_len == 0 && packet.is_burst() {
+            0
+        } else {
+            #[allow(clippy::cast_possible_truncation)] // 40
+            payload_len.saturating_add(IPV6_LEN as u16)
         };
-        self.ip = ip;
-        self.source_mac = ethernet.src;
-        self.kind = Kind::Other;
-        self.l4 = ETHERNET_LEN + header_len;
-        self.tcp_flags = 0;
-        if ip.fragment.to_host() & MORE_FRAGMENTS_OR_OFFSET != 0 {
-            self.kind = Kind::Fragment;
+        self.check_len(packet, IPV6_LEN)?;
+        (self.key.src, self.key.dst) = (ip.src, ip.dst);
+        self.key.proto = ip.next_header;
+        (self.family, self.ttl, self.checksum) = (Family::V6, ip.hop_limit, 0);
+        self.l4 = ETHERNET_LEN + IPV6_LEN;
+        if is_extension(ip.next_header) {
+            self.kind = Kind::Extended;
             return Ok(());
         }
-        match ip.proto {
-            PROTO_TCP | PROTO_UDP => self.ports(packet),
-            PROTO_ICMP => self.echo(packet),
-            _ => Ok(()),
+        self.transport(packet)
+    }
+
+    /// The header's length must agree with the frame's.
+    #[inline(always)]
+    fn check_len<P: Packet>(&self, packet: &P, header_len: usize) -> Result<(), DropReason> {
+        let len = usize::from(self.ip_len);
+        // A burst of segments over 64 KiB says 0 (BIG TCP, Linux 6.3).
+        let counted = len >= header_len && len + ETHERNET_LEN <= packet.len();
+        let uncounted = len == 0 && packet.is_burst();
+        if counted || uncounted { Ok(()) } else { Err(DropReason::Malformed) }
+    }
+
+    #[inline(always)]
+    fn is_part(&mut self, offset: u16, more: bool) {
+        (self.offset, self.more) = (offset, more);
+        if offset == 0 {
+            self.part = Part::First;
+        } else {
+            (self.part, self.kind) = (Part::Later, Kind::Piece);
+        }
+    }
+
+    /// Walks over IPv6's extension headers (RFC 8200 §4).
+    #[inline(never)]
+    fn extensions<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
+        let mut at = self.l4;
+        let mut next = self.key.proto;
+        let mut n = 0;
+        while n < EXTENSIONS {
+            n += 1;
+            if !is_extension(next) {
+                (self.l4, self.key.proto) = (at, next);
+                return self.transport(packet);
+            }
+            if !packet.ensure(at + size_of::<FragmentHeader>()) {
+                return Err(DropReason::Malformed);
+            }
+            let header: FragmentHeader = packet.read(at).ok_or(DropReason::Malformed)?;
+            if next == EXT_FRAGMENT {
+                at += size_of::<FragmentHeader>();
+                let offset = header.offset.to_host();
+                if offset & !0b110 != 0 {
+                    self.id = header.id;
+                    self.is_part(offset & !0b111, offset & 1 != 0);
+                }
+                if self.part == Part::Later {
+                    (self.l4, self.key.proto) = (at, header.next_header);
+                    return Ok(());
+                }
+            } else {
+                // The second byte is a length in every other header.
+                at += (usize::from(header.reserved) + 1) * 8;
+            }
+            next = header.next_header;
+        }
+        Err(DropReason::Malformed)
+    }
+
+    #[inline(always)]
+    fn transport<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
+        match (self.key.proto, self.family) {
+            (PROTO_TCP, _) => self.ports(packet, 20),
+            (PROTO_UDP, _) => self.ports(packet, 8),
+            (PROTO_SCTP, _) => self.ports(packet, 12),
+            (PROTO_ICMP, Family::V4) | (PROTO_ICMPV6, Family::V6) => self.icmp(packet),
+            (PROTO_ICMP | PROTO_ICMPV6 | PROTO_DCCP | PROTO_UDP_LITE, _) => {
+                self.kind = Kind::Other;
+                Ok(())
+            }
+            _ => {
+                self.kind = Kind::Flow;
+                Ok(())
+            }
         }
     }
 
     #[inline(always)]
-    fn ports<P: PacketMut>(&mut self, packet: &mut P) -> Result<(), DropReason> {
-        let tcp = self.key.proto == PROTO_TCP;
-        let len = if tcp { 20 } else { 8 };
+    fn ports<P: Packet>(&mut self, packet: &mut P, len: usize) -> Result<(), DropReason> {
         if !packet.ensure(self.l4 + len) {
             return Err(DropReason::Malformed);
         }
         let ports: Ports = packet.read(self.l4).ok_or(DropReason::Malformed)?;
         (self.key.sport, self.key.dport) = (ports.src, ports.dst);
-        if tcp {
+        if self.key.proto == PROTO_TCP {
             self.tcp_flags = packet.read(self.l4 + TCP_FLAGS).ok_or(DropReason::Malformed)?;
         }
         self.kind = Kind::Flow;
@@ -202,17 +386,26 @@ impl Headers {
     }
 
     #[inline(always)]
-    fn echo<P: PacketMut>(&mut self, packet: &mut P) -> Result<(), DropReason> {
-        if !packet.ensure(self.l4 + 8) {
+    fn icmp<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
+        if !packet.ensure(self.l4 + size_of::<Icmp>()) {
             return Err(DropReason::Malformed);
         }
         let icmp: Icmp = packet.read(self.l4).ok_or(DropReason::Malformed)?;
-        match icmp.kind {
-            ICMP_ECHO_REQUEST => self.key.sport = icmp.id,
-            ICMP_ECHO_REPLY => self.key.dport = icmp.id,
-            _ => return Ok(()),
-        }
-        self.kind = Kind::Flow;
+        self.icmp_kind = icmp.kind;
+        self.kind = match (self.family, icmp.kind) {
+            (Family::V4, ICMP_ECHO_REQUEST) | (Family::V6, ICMPV6_ECHO_REQUEST) => {
+                self.key.sport = icmp.id;
+                Kind::Flow
+            }
+            (Family::V4, ICMP_ECHO_REPLY) | (Family::V6, ICMPV6_ECHO_REPLY) => {
+                self.key.dport = icmp.id;
+                Kind::Flow
+            }
+            (Family::V4, ICMP_UNREACHABLE | ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM)
+            | (Family::V6, 0..ICMPV6_FIRST_INFO) => Kind::Error,
+            (Family::V6, NDP_ROUTER_SOLICITATION..=NDP_REDIRECT) => Kind::Ndp,
+            _ => Kind::Other,
+        };
         Ok(())
     }
 }

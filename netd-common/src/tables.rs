@@ -84,7 +84,19 @@ pub trait Env {
     fn route(&self, journey: &mut Journey);
 }
 
-/// Both, as one argument: a BPF function takes five.
-pub trait World: Tables + Env {}
+/// One turn of a bounded search.
+pub trait Turn<W> {
+    /// `n` counts the turns from 0. `true`: the search is over.
+    fn turn(&mut self, world: &mut W, n: u32) -> bool;
+}
 
-impl<W: Tables + Env> World for W {}
+/// Loops that are longer than the verifier likes to walk.
+pub trait Repeat: Sized {
+    /// Takes turns until one ends the search, `times` at the most.
+    fn repeat<T: Turn<Self>>(&mut self, times: u32, turn: &mut T);
+}
+
+/// Both, as one argument: a BPF function takes five.
+pub trait World: Tables + Env + Repeat {}
+
+impl<W: Tables + Env + Repeat> World for W {}

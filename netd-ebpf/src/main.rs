@@ -27,7 +27,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use netd_common::{
-    abi::Address,
+    abi::{Address, Family},
     packet::Packet as _,
     pipeline,
     verdict::{DropReason, Hook, Verdict},
@@ -117,9 +117,13 @@ fn act(skb: &Skb, hook: Hook, verdict: Verdict) -> i32 {
 
 #[inline(always)]
 fn redirect_neigh(ifindex: u32, next_hop: Address) -> i32 {
-    const AF_INET: u32 = 2;
-    let [_, _, _, v4] = next_hop.words();
-    let mut params = env::RedirNeigh { family: AF_INET, address: [v4, 0, 0, 0] };
+    let [.., v4] = next_hop.words();
+    let mut params = match next_hop.family() {
+        Family::V4 => env::RedirNeigh { family: u32::from(env::AF_INET), address: [v4, 0, 0, 0] },
+        Family::V6 => {
+            env::RedirNeigh { family: u32::from(env::AF_INET6), address: next_hop.words() }
+        }
+    };
     // SAFETY: `params` is laid out as `struct bpf_redir_neigh` and outlives
     // the call.
     unsafe {

@@ -107,9 +107,12 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn ensure(&mut self, len: usize) -> bool {
+        if len > MAX_OFFSET {
+            return false;
+        }
         // SAFETY: as in `at`.
         let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        if data + len <= end {
+        if data + bounded(len) <= end {
             return true;
         }
         // SAFETY: a plain helper call on the context.
@@ -121,6 +124,11 @@ impl Packet for Skb {
         // SAFETY: bounds were checked in `at`; any bytes are a valid `T`. The
         // kernel aligns headers as their types want (or allows otherwise).
         self.at::<T>(offset).map(|pointer| unsafe { *pointer })
+    }
+
+    #[inline(always)]
+    fn is_burst(&self) -> bool {
+        self.gso_size() != 0
     }
 }
 

@@ -108,6 +108,10 @@ impl Agent {
         &self.root
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the agent runs").id()
+    }
+
     pub fn host(&self) -> &NetNs {
         &self.host
     }

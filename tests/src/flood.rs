@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read as _, Write as _},
     net::SocketAddr,
+    time::Duration,
 };
 
 use crate::{Echo, NetNs};
@@ -80,6 +81,66 @@ pub fn udp(client: &NetNs, to: SocketAddr, count: u32) -> Senders {
         }
     }
     senders
+}
+
+/// Datagrams of [`large`] that are on their way at a time.
+const WINDOW: usize = 32;
+/// Bytes of each: six fragments on Ethernet.
+const LARGE: usize = 8192;
+
+fn large_payload(n: u32, tag: u8) -> Vec<u8> {
+    let mut data = n.to_be_bytes().to_vec();
+    data.resize(LARGE, tag);
+    // Each fragment says whose it is.
+    for (at, byte) in (0_u32..).zip(&mut data).skip(4) {
+        if at % 8 < 4 {
+            *byte = (n.wrapping_mul(2_654_435_761) ^ at).to_be_bytes()[1];
+        }
+    }
+    data
+}
+
+/// What became of the datagrams of [`large`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    pub echoed: u32,
+    pub lost: u32,
+}
+
+/// Sends `count` datagrams of 8 KB, marked with `tag`, from one socket, and
+/// reads their echoes. One that has not come back within `patience`, or before
+/// all that were sent later, is lost; one that is not what was sent panics.
+pub fn large(client: &NetNs, to: SocketAddr, count: u32, tag: u8, patience: Duration) -> Fate {
+    let socket = client.udp_to(to);
+    socket.set_read_timeout(Some(patience)).expect("set a deadline");
+    let mut buffer = vec![0; 1 << 16];
+    let (mut fate, mut next, mut waiting) = (Fate::default(), 0, BTreeSet::new());
+    while next < count || !waiting.is_empty() {
+        while waiting.len() < WINDOW && next < count {
+            socket.send(&large_payload(next, tag)).unwrap_or_else(|e| panic!("send {next}: {e}"));
+            waiting.insert(next);
+            next += 1;
+        }
+        let Ok(length) = socket.recv(&mut buffer) else {
+            fate.lost += u32::try_from(waiting.len()).expect("a window");
+            waiting.clear();
+            continue;
+        };
+        let n = large_number(&buffer[..length], tag);
+        // Late: it was given up.
+        if waiting.remove(&n) {
+            fate.echoed += 1;
+        }
+    }
+    fate
+}
+
+/// The number of a datagram of [`large`], which must be whole and marked so.
+#[track_caller]
+pub fn large_number(data: &[u8], tag: u8) -> u32 {
+    let n = u32::from_be_bytes(*data.first_chunk().expect("a datagram begins with its number"));
+    assert!(data == large_payload(n, tag), "datagram {n} of {tag} arrived as it was sent");
+    n
 }
 
 /// What the server heard, by number: each of `count` payloads once and whole.

@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
     sync::{
         Arc,
@@ -24,11 +25,12 @@ use aya::{
 use netd::datapath::{Datapath, Options};
 use netd_common::{
     abi::{
-        Address, Config, Counter, Endpoint, Flow, FlowKey, Network, NetworkKey, PortKey,
-        PortTarget, Uplink, names, stats::OUTCOMES,
+        Address, AllowKey, Config, Counter, Endpoint, Family, Flow, FlowKey, Fragment, FragmentKey,
+        Link, Network, NetworkKey, PortKey, PortTarget, SynRate, TrustedKey, Uplink, names,
+        stats::OUTCOMES, wire::PROTO_TCP,
     },
     model::{
-        Frame, World,
+        Frame, Socket, World,
         scene::{self, CONTAINERS},
     },
     verdict::{Hook, Verdict},
@@ -62,6 +64,7 @@ pub fn action(verdict: Verdict) -> i32 {
 
 /// Offsets of `struct __sk_buff` (include/uapi/linux/bpf.h).
 const SK_BUFF_LEN: usize = 192;
+const SK_BUFF_INGRESS_IFINDEX: usize = 36;
 const SK_BUFF_IFINDEX: usize = 40;
 const SK_BUFF_GSO_SIZE: usize = 176;
 
@@ -74,11 +77,66 @@ pub struct Kernel {
     stats: PerCpuArray<MapData, Counter>,
     flows: HashMap<MapData, FlowKey, Flow>,
     embryonic: HashMap<MapData, FlowKey, Flow>,
+    fragments: HashMap<MapData, FragmentKey, Fragment>,
+}
+
+/// A namespace with the links, routes and sockets of [`scene`].
+#[derive(Debug)]
+pub struct Host {
+    ns: NetNs,
+    _sockets: Vec<Bound>,
+}
+
+/// Held, and never read from.
+#[derive(Debug)]
+enum Bound {
+    Tcp { _listener: TcpListener },
+    Udp { _socket: UdpSocket },
+}
+
+impl Bound {
+    fn new(socket: &Socket) -> Vec<Self> {
+        let at = |ip| SocketAddr::new(ip, socket.port);
+        let addresses = match socket.at {
+            Some(own) => vec![at(own[Family::V4]), at(own[Family::V6])],
+            // Both families, as long as `net.ipv6.bindv6only` is 0.
+            None => vec![at(Ipv6Addr::UNSPECIFIED.into())],
+        };
+        let bind = |at: SocketAddr| match socket.proto {
+            PROTO_TCP => TcpListener::bind(at).map(|_listener| Self::Tcp { _listener }),
+            _ => UdpSocket::bind(at).map(|_socket| Self::Udp { _socket }),
+        };
+        let bound = |at| bind(at).unwrap_or_else(|e| panic!("bind {at}: {e}"));
+        addresses.into_iter().map(bound).collect()
+    }
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let ns = Kernel::links_and_routes();
+        let sockets = ns.run(|| scene::SOCKETS.iter().flat_map(Bound::new).collect());
+        Self { ns, _sockets: sockets }
+    }
+
+    /// As [`NetNs::run`].
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.ns.run(work)
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Kernel {
-    /// A namespace with the links and routes of [`scene`].
-    pub fn namespace() -> NetNs {
+    /// Where the programs are to run.
+    pub fn namespace() -> Host {
+        Host::new()
+    }
+
+    fn links_and_routes() -> NetNs {
         let ns = NetNs::new(&Arc::new(TestDir::new()), "host");
         for container in CONTAINERS {
             let ifindex = container.ifindex;
@@ -87,8 +145,10 @@ impl Kernel {
         for command in scene::COMMANDS {
             ns.ip(command);
         }
-        for network in 1..=4 {
-            ns.set_sysctl(&format!("net/ipv4/conf/br{network}/forwarding"), "1");
+        for link in scene::FORWARDING {
+            for family in ["ipv4", "ipv6"] {
+                ns.set_sysctl(&format!("net/{family}/conf/{link}/forwarding"), "1");
+            }
         }
         ns
     }
@@ -107,6 +167,7 @@ impl Kernel {
             stats: opened(Map::PerCpuArray(kernel(names::STATS))),
             flows: opened(Map::HashMap(kernel(names::FLOWS))),
             embryonic: opened(Map::LruHashMap(kernel(names::EMBRYONIC))),
+            fragments: opened(Map::LruHashMap(kernel(names::FRAGMENTS))),
             datapath: Some(datapath),
             pins,
         }
@@ -121,6 +182,10 @@ impl Kernel {
         self.set_config(world.config.unwrap_or_default());
         let endpoints: HashMap<_, Address, Endpoint> = self.hash(names::ENDPOINTS);
         replace(endpoints, world.endpoints.iter().map(|(k, v)| (*k, *v)));
+        let links: HashMap<_, u32, Link> = self.hash(names::LINKS);
+        replace(links, world.links.iter().map(|(k, v)| (*k, *v)));
+        let trusted: HashMap<_, TrustedKey, u32> = self.hash(names::TRUSTED);
+        replace(trusted, world.trusted.iter().map(|k| (*k, 1)));
         let networks: HashMap<_, NetworkKey, Network> = self.hash(names::NETWORKS);
         replace(networks, world.networks.iter().map(|(k, v)| (*k, *v)));
         let ports: HashMap<_, PortKey, PortTarget> = self.hash(names::PORTS);
@@ -138,6 +203,18 @@ impl Kernel {
         for (prefix, index) in &world.subnets {
             subnets.insert(&Key::new(prefix.bits, prefix.addr), index, 0).expect("put a subnet");
         }
+        let mut allow: LpmTrie<_, AllowKey, u32> = opened(Map::LpmTrie(self.data(names::ALLOW)));
+        let stale: Vec<_> = allow.keys().map(|key| key.expect("a key")).collect();
+        for key in &stale {
+            allow.remove(key).expect("remove an allowed prefix");
+        }
+        for (list, prefix) in &world.allow {
+            let key = AllowKey { list: *list, addr: prefix.addr };
+            allow.insert(&Key::new(32 + prefix.bits, key), 1, 0).expect("allow a prefix");
+        }
+        let rates: HashMap<_, PortKey, SynRate> =
+            opened(Map::LruHashMap(self.data(names::SYN_RATES)));
+        replace(rates, world.syn_rates.iter().map(|(k, v)| (*k, *v)));
         let mut reserved: Array<_, u64> = opened(Map::Array(self.data(names::RESERVED_PORTS)));
         for index in 0..1024_u16 {
             let bit = |bit: &u16| world.reserved_ports.contains(&(index * 64 + bit));
@@ -149,6 +226,13 @@ impl Kernel {
             for key in &stale {
                 table.remove(key).expect("remove a flow");
             }
+        }
+        let stale: Vec<_> = self.fragments.keys().map(|key| key.expect("a key")).collect();
+        for key in &stale {
+            self.fragments.remove(key).expect("remove a datagram");
+        }
+        for (key, fragment) in &world.fragments {
+            self.fragments.insert(key, fragment, 0).expect("put a datagram");
         }
         for (key, flow) in &world.flows {
             self.flows.insert(key, flow, 0).expect("put a flow");
@@ -192,6 +276,7 @@ impl Kernel {
             context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         };
         put(SK_BUFF_IFINDEX, frame.ifindex);
+        put(SK_BUFF_INGRESS_IFINDEX, frame.ingress_ifindex);
         put(SK_BUFF_GSO_SIZE, frame.gso_size);
         let mut out = vec![0; frame.bytes.len() + 256];
         let datapath = self.datapath.as_mut().expect("the datapath is loaded");
@@ -232,6 +317,10 @@ impl Kernel {
 
     pub fn embryonic(&self) -> BTreeMap<FlowKey, Flow> {
         self.embryonic.iter().map(|entry| entry.expect("an embryo")).collect()
+    }
+
+    pub fn fragments(&self) -> BTreeMap<FragmentKey, Fragment> {
+        self.fragments.iter().map(|entry| entry.expect("a datagram")).collect()
     }
 
     /// Lets go of an embryo, as the LRU does when it is full.

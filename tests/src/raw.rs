@@ -55,6 +55,10 @@ impl RawSocket {
         Self { socket, mac: mac.expect("an Ethernet address"), ifindex }
     }
 
+    pub(crate) fn into_inner(self) -> OwnedFd {
+        self.socket
+    }
+
     #[track_caller]
     pub fn send(&self, frame: &[u8]) {
         let sent = send(self.socket.as_raw_fd(), frame, MsgFlags::empty());
@@ -80,7 +84,11 @@ impl RawSocket {
     }
 
     /// The first frame that is `wanted`, seen before `within` has passed.
-    pub fn wait_for(&self, within: Duration, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    pub fn wait_for(
+        &self,
+        within: Duration,
+        mut wanted: impl FnMut(&[u8]) -> bool,
+    ) -> Option<Vec<u8>> {
         let start = Instant::now();
         let mut frame = vec![0; 1 << 16];
         while let Some(left) = within.checked_sub(start.elapsed()) {

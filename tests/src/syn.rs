@@ -47,14 +47,16 @@ impl Syns {
         let mut frames = vec![self.frame.clone(); BATCH];
         for sent in (0..count).step_by(BATCH) {
             let batch = &mut frames[..BATCH.min(count - sent)];
-            batch.iter_mut().for_each(|frame| self.next(frame));
+            for frame in &mut *batch {
+                self.next(frame);
+            }
             let slices: Vec<_> = batch.iter().map(|frame| [IoSlice::new(frame)]).collect();
             link.send_all(&slices);
         }
     }
 
     /// Gives the frame a source of its own: an address of 198.18.0.0/15 or of
-    /// 2001:db8:bad::/64, a port, a sequence number.
+    /// `2001:db8:bad::/64`, a port, a sequence number.
     fn next(&mut self, frame: &mut [u8]) {
         let (low, host) = (self.random.number().to_be_bytes(), self.random.number());
         let ip_header = if self.v4 { 20 } else { 40 };

@@ -15,7 +15,9 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Agent, Container, Family, NetNs, Output, Program, TestDir, agent, program::netd_path};
+use crate::{
+    Agent, Container, Family, Hop, NetNs, Output, Program, TestDir, agent, program::netd_path,
+};
 
 /// Whether links finish checksums themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,24 +58,33 @@ pub const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 3, 0, 0, 0, 0xfe);
 pub const BEYOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 pub const BEYOND6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 3, 0, 0, 0, 2);
 
+const HOST_CIDR: &str = "192.0.2.1/24";
+const OUTSIDE_CIDR: &str = "192.0.2.2/24";
+
 impl Topology {
     #[expect(clippy::new_without_default, reason = "it makes namespaces")]
     pub fn new() -> Self {
-        Self::at("192.0.2.1/24", "192.0.2.2/24")
+        Self::at(HOST_CIDR, OUTSIDE_CIDR)
     }
 
     /// With other IPv4 addresses on the uplink (`A.B.C.D/PREFIX`).
     pub fn at(host_address: &str, outside_address: &str) -> Self {
         let net = Self::bare();
         net.host.veth("up0", &net.outside, "eth0");
-        net.host.ip(&format!("addr add {host_address} dev up0"));
-        net.host.ip(&format!("addr add {HOST6}/64 dev up0 nodad"));
-        net.outside.ip(&format!("addr add {outside_address} dev eth0"));
-        net.outside.ip(&format!("addr add {OUTSIDE6}/64 dev eth0 nodad"));
-        let (gateway, _) = outside_address.split_once('/').expect("address and prefix");
-        net.host.ip(&format!("route add default via {gateway}"));
-        net.host.ip(&format!("-6 route add default via {OUTSIDE6}"));
+        net.address(host_address, outside_address);
         net
+    }
+
+    /// Gives `up0` and `eth0` their addresses; the outside is the host's
+    /// default route.
+    fn address(&self, host_address: &str, outside_address: &str) {
+        self.host.ip(&format!("addr add {host_address} dev up0"));
+        self.host.ip(&format!("addr add {HOST6}/64 dev up0 nodad"));
+        self.outside.ip(&format!("addr add {outside_address} dev eth0"));
+        self.outside.ip(&format!("addr add {OUTSIDE6}/64 dev eth0 nodad"));
+        let (gateway, _) = outside_address.split_once('/').expect("address and prefix");
+        self.host.ip(&format!("route add default via {gateway}"));
+        self.host.ip(&format!("-6 route add default via {OUTSIDE6}"));
     }
 
     /// With a router between the host and the outside, which is at
@@ -107,6 +118,24 @@ impl Topology {
         }
         net.others.push(router.clone());
         (net, router)
+    }
+
+    /// With a hop between the host and the outside that swaps fragments. The
+    /// addresses are those of [`Topology::new`].
+    pub fn behind_swapping_hop() -> (Self, Hop) {
+        let mut net = Self::bare();
+        let hop = NetNs::new(&net.dir, "hop");
+        hop.set_sysctl("net/ipv6/conf/all/disable_ipv6", "1");
+        hop.set_sysctl("net/ipv6/conf/default/disable_ipv6", "1");
+        net.host.veth("up0", &hop, "left");
+        hop.veth("right", &net.outside, "eth0");
+        net.address(HOST_CIDR, OUTSIDE_CIDR);
+        // What a packet socket reads is what a wire would carry.
+        for (ns, link) in [(&net.host, "up0"), (&net.outside, "eth0")] {
+            ns.exec(&format!("ethtool -K {link} tx off tso off gso off"));
+        }
+        net.others.push(hop.clone());
+        (net, Hop::swapping(&hop, "left", "right"))
     }
 
     /// The host and the outside, not yet connected.

@@ -26,6 +26,7 @@ const COMMANDS: &[&str] = &[
     "port rm",
     "ipam",
     "flows",
+    "monitor",
     "stats",
     "doctor",
 ];
@@ -53,7 +54,7 @@ fn the_first_help_names_every_command() {
 
 #[test]
 fn every_reader_takes_json() {
-    for command in ["network ls", "ps", "port ls", "ipam", "flows", "stats"] {
+    for command in ["network ls", "ps", "port ls", "ipam", "flows", "monitor", "stats"] {
         assert!(help(command).contains("--json"), "{command}");
     }
 }

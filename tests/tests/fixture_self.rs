@@ -55,6 +55,40 @@ fn the_host_and_the_outside_reach_each_other_by_the_router() {
 }
 
 #[test]
+fn large_datagrams_arrive_whole() {
+    let net = Topology::new();
+    for family in Family::ALL {
+        let _server = net.outside.echo_udp(&family.any(7));
+        let fate = flood::large(&net.host, at(family.outside(), 7), 2000, 1, SILENCE);
+        assert_eq!(fate, flood::Fate { echoed: 2000, lost: 0 });
+    }
+}
+
+#[test]
+fn a_hop_swaps_fragments_and_nothing_else() {
+    let (net, _hop) = Topology::behind_swapping_hop();
+    let wire = RawSocket::open(&net.outside, "eth0");
+    for family in Family::ALL {
+        let _tcp = net.outside.echo_tcp(&family.any(7));
+        let server = net.outside.echo_udp(&family.any(7));
+        exchange(&mut net.host.connect(at(family.outside(), 7)), &[0; 10_000]);
+        // The kernel puts them together in any order.
+        let fate = flood::large(&net.host, at(family.outside(), 7), 500, 1, SILENCE);
+        assert_eq!(fate, flood::Fate { echoed: 500, lost: 0 });
+        assert_eq!(server.heard().len(), 500);
+    }
+    // One that has an offset comes first, in its datagram.
+    let mut last_id = Vec::new();
+    let overtaken = wire.wait_for(SILENCE, |frame| {
+        let Some([0x08, 0x00]) = frame.get(12..14) else { return false };
+        let (id, fragment) = (frame[18..20].to_vec(), [frame[20], frame[21]]);
+        let offset = u16::from_be_bytes(fragment) & 0x1fff;
+        offset != 0 && std::mem::replace(&mut last_id, id.clone()) != id
+    });
+    assert!(overtaken.is_some());
+}
+
+#[test]
 fn a_server_speaks_one_family() {
     let net = Topology::new();
     let servers = Family::ALL.map(|family| net.outside.echo_tcp(&family.any(7)));

@@ -185,7 +185,9 @@ fn everyone_speaks_with_everyone_by_everything() {
         for family in FAMILIES {
             let heading = format!("{family}, {offload_name}");
             let _ = write!(table, "\n{heading:34}");
-            CELLS.iter().for_each(|(_, name)| table += &format!("{name:>10}"));
+            for (_, name) in CELLS {
+                let _ = write!(table, "{name:>10}");
+            }
             table.push('\n');
             let servers = AllServers {
                 web: Servers::start(&scene.web.ns, *family, 80),

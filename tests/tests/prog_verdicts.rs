@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use netd_common::{
     model::{
-        Frame, Layer4,
-        cases::cases,
+        Layer4,
+        cases::{FAMILIES, cases},
         scene::{self, CLIENT, HOST, OUTSIDE, UP0, incoming},
     },
     verdict::{DropReason, Hook, Verdict},
@@ -25,7 +25,7 @@ fn programs_do_with_packets_what_the_table_says() {
     Kernel::namespace().run(|| {
         let mut kernel = Kernel::load(4096);
         for case in cases().iter().filter(|case| !case.model_only) {
-            let what = format!("{}: {}", case.hook.name(), case.what);
+            let what = case.name();
             kernel.mirror(&case.world());
             for (hook, frame) in &case.before {
                 assert_ne!(kernel.run(*hook, frame).action, SHOT, "{what}: an earlier packet");
@@ -58,22 +58,24 @@ fn only_edit_failed_is_not_shown_by_a_program() {
 #[test]
 fn without_their_slow_programs_the_fast_ones_drop() {
     Kernel::namespace().run(|| {
-        let mut kernel = Kernel::load(1024);
-        kernel.mirror(&scene::world());
-        let layer4 = Layer4::Udp { sport: 40_000, dport: 53 };
-        let out = CLIENT.sends(OUTSIDE, layer4);
-        let unknown = incoming(OUTSIDE, HOST, layer4);
-        for (hook, frame) in [
-            (Hook::FromContainer, CLIENT.frame(&out)),
-            (Hook::FromUplink, Frame::new(UP0, unknown.frame())),
-            (Hook::ToUplink, Frame::new(UP0, out.frame())),
-        ] {
-            assert_ne!(kernel.run(hook, &frame).action, SHOT, "{} with it", hook.name());
-            kernel.unchain(hook);
+        for f in FAMILIES {
+            let mut kernel = Kernel::load(1024);
             kernel.mirror(&scene::world());
-            assert_eq!(kernel.run(hook, &frame).action, SHOT, "{} without it", hook.name());
-            let outcome = Verdict::drop(DropReason::NotConfigured).outcome();
-            assert_eq!(kernel.counter(hook, outcome).packets, 1, "{}", hook.name());
+            let layer4 = Layer4::Udp { sport: 40_000, dport: 53 };
+            let out = CLIENT.sends(OUTSIDE[f], layer4);
+            let unknown = incoming(OUTSIDE[f], HOST[f], layer4);
+            for (hook, frame) in [
+                (Hook::FromContainer, CLIENT.frame(&out)),
+                (Hook::FromUplink, scene::frame(UP0, unknown.frame())),
+                (Hook::ToUplink, scene::frame(UP0, out.frame())),
+            ] {
+                assert_ne!(kernel.run(hook, &frame).action, SHOT, "{} with it", hook.name());
+                kernel.unchain(hook);
+                kernel.mirror(&scene::world());
+                assert_eq!(kernel.run(hook, &frame).action, SHOT, "{} without it", hook.name());
+                let outcome = Verdict::drop(DropReason::NotConfigured).outcome();
+                assert_eq!(kernel.counter(hook, outcome).packets, 1, "{}", hook.name());
+            }
         }
     });
 }

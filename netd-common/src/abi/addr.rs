@@ -120,6 +120,12 @@ impl Address {
         ]
     }
 
+    /// The first four bytes.
+    #[inline(always)]
+    pub const fn first_octets(&self) -> [u8; 4] {
+        self.0[0].to_ne_bytes()
+    }
+
     /// The last four bytes: the IPv4 address, where it is one.
     #[inline(always)]
     pub const fn v4_octets(&self) -> [u8; 4] {

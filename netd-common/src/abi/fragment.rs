@@ -42,6 +42,8 @@ impl Fragment {
     /// A fragment came before the first one and went to the stack: the rest
     /// can't be put together elsewhere.
     pub const BROKEN: u8 = 1;
+    /// The first fragment has come by: the ports are there.
+    pub const KNOWN: u8 = 1 << 1;
 }
 
 pod!(FragmentKey: 40, Fragment: 20);

@@ -126,7 +126,7 @@ pub struct Icmp {
     pub sequence: Be16,
 }
 
-wire!(u8: 1, Be16: 2, u32: 4, Mac: 6, Ethernet: 14, Arp: 28, Ipv4: 20, Ports: 4, Icmp: 8);
+wire!(u8: 1, u16: 2, Be16: 2, u32: 4, Mac: 6, Ethernet: 14, Arp: 28, Ipv4: 20, Ports: 4, Icmp: 8);
 wire!(Address: 16, Ipv4Tail: 12, Ipv6: 40, Extension: 2, FragmentHeader: 8, NdpOption: 8);
 
 /// An option of neighbour discovery that holds a MAC.

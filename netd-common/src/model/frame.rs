@@ -55,7 +55,7 @@ impl Packet for Frame {
     }
 
     fn ensure(&mut self, len: usize) -> bool {
-        len <= self.bytes.len()
+        len <= MAX_OFFSET && len <= self.bytes.len()
     }
 
     fn read<T: Wire>(&self, offset: usize) -> Option<T> {
@@ -63,6 +63,10 @@ impl Packet for Frame {
             return None;
         }
         wire::read(&self.bytes, offset)
+    }
+
+    fn is_burst(&self) -> bool {
+        self.gso_size != 0
     }
 }
 

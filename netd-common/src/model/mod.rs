@@ -3,7 +3,8 @@
 //! programs must say too.
 //!
 //! [`Frame`] is a packet, [`World`] the maps, the routes and the clock,
-//! [`Datagram`] makes frames, and [`scene`] is a host to try them on.
+//! [`Datagram`] makes
+//! frames of both families, and [`scene`] is a host to try them on.
 #![allow(clippy::missing_panics_doc, reason = "a model in doubt reports to its test")]
 
 extern crate std;
@@ -16,9 +17,11 @@ pub mod scene;
 mod world;
 
 pub use call::Call;
-pub use craft::{Arp, Datagram, Layer4, checksums};
+pub use craft::{
+    Arp, Complaint, DESTINATION, Datagram, Extension, HOP_BY_HOP, Layer4, Ndp, ROUTING, checksums,
+};
 pub use frame::Frame;
-pub use world::{Hop, Route, World};
+pub use world::{Hop, Route, Socket, World};
 
 use crate::{
     pipeline,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::std;
+use super::{scene::Dual, std};
 use crate::{
     abi::{
         ABI_VERSION, Address, Config, Counter, Endpoint, Family, Flow, FlowKey, Fragment,
@@ -11,7 +11,7 @@ use crate::{
     },
     conntrack::State,
     pipeline::Scratch,
-    tables::{Env, Journey, Tables},
+    tables::{Env, Journey, Repeat, Tables, Turn},
     verdict::{Hook, Verdict},
 };
 
@@ -23,6 +23,12 @@ pub struct Route {
     pub by: Option<Hop>,
 }
 
+impl Route {
+    pub fn is_default(&self, family: Family) -> bool {
+        self.to.family() == family && self.to.bits == if family == Family::V4 { 96 } else { 0 }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
     pub ifindex: u32,
@@ -31,6 +37,27 @@ pub struct Hop {
     /// Source of what the host itself sends that way.
     pub source: Address,
     pub mtu: u32,
+}
+
+/// A socket of the host's, bound to a port: a TCP listener, or UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// IP protocol number.
+    pub proto: u8,
+    /// `None`: any address, of both families.
+    pub at: Option<Dual>,
+    pub port: u16,
+}
+
+impl Socket {
+    pub const fn bound(proto: u8, at: Option<Dual>, port: u16) -> Self {
+        Self { proto, at, port }
+    }
+
+    fn takes(&self, key: &FlowKey) -> bool {
+        let is_at = |at: Dual| key.dst == Address::from(at[key.dst.family()]);
+        self.proto == key.proto && self.port == key.dport.to_host() && self.at.is_none_or(is_at)
+    }
 }
 
 /// Everything that the pipeline asks for besides the packet.
@@ -54,9 +81,8 @@ pub struct World {
     pub syn_rates: HashMap<PortKey, SynRate>,
     pub fragments: HashMap<FragmentKey, Fragment>,
     pub host_addresses: HashSet<Address>,
-    /// What the host's sockets take, as it arrives.
-    pub sockets: HashSet<FlowKey>,
-    /// What they asked for, by where they were sent to.
+    pub sockets: std::vec::Vec<Socket>,
+    /// What the host's sockets asked for, by where they were sent to.
     pub peers: HashMap<SocketKey, SocketPeer>,
     pub uplinks: HashMap<u32, Uplink>,
     pub reserved_ports: HashSet<u16>,
@@ -97,7 +123,7 @@ impl Default for World {
             syn_rates: HashMap::new(),
             fragments: HashMap::new(),
             host_addresses: HashSet::new(),
-            sockets: HashSet::new(),
+            sockets: std::vec![],
             peers: HashMap::new(),
             uplinks: HashMap::new(),
             reserved_ports: HashSet::new(),
@@ -138,11 +164,21 @@ impl Prefix {
         Self { bits: 96 + len, addr: Address::v4(octets) }
     }
 
+    fn family(&self) -> Family {
+        if self.bits >= 96 { self.addr.family() } else { Family::V6 }
+    }
+
     fn holds(&self, address: &Address) -> bool {
         let (own, other) = (self.addr.octets(), address.octets());
         (0..self.bits as usize)
             .all(|bit| (own[bit / 8] ^ other[bit / 8]) & (0x80 >> (bit % 8)) == 0)
     }
+}
+
+/// Multicast, link-local, loopback (`rt6_need_strict`).
+fn is_strict(address: &Address) -> bool {
+    let bits = u128::from_be_bytes(address.octets());
+    bits >> 120 == 0xff || bits >> 118 == 0xfe80 >> 6 || bits == 1
 }
 
 impl Tables for World {
@@ -264,19 +300,38 @@ impl Tables for World {
     }
 }
 
+impl Repeat for World {
+    fn repeat<T: Turn<Self>>(&mut self, times: u32, turn: &mut T) {
+        for n in 0..times {
+            if turn.turn(self, n) {
+                return;
+            }
+        }
+    }
+}
+
 impl Env for World {
     fn now(&self) -> u32 {
         self.now
     }
 
     fn has_socket(&self, key: &FlowKey) -> bool {
-        self.sockets.contains(key)
+        self.sockets.iter().any(|socket| socket.takes(key))
     }
 
+    /// As `bpf_fib_lookup` does (net/core/filter.c): IPv6 forwards nothing that
+    /// a link's scope holds.
     fn route(&self, journey: &mut Journey) {
-        let matching = self.routes.iter().filter(|route| route.to.holds(&journey.dst));
+        let family = journey.dst.family();
+        let matching = self
+            .routes
+            .iter()
+            .filter(|route| route.to.family() == family && route.to.holds(&journey.dst));
         let hop = matching.max_by_key(|route| route.to.bits).and_then(|route| route.by);
         journey.ifindex = 0;
+        if family == Family::V6 && [journey.src, journey.dst].iter().any(is_strict) {
+            return;
+        }
         let Some(hop) = hop else { return };
         journey.ifindex = hop.ifindex;
         journey.mtu = hop.mtu;

@@ -1,15 +1,15 @@
 //! Packets of a flow that is known.
 
-use super::Scratch;
+use super::{Scratch, mss};
 use crate::{
     abi::{
-        Family, Flow, FlowKey,
+        Flow, FlowKey,
         wire::{ETHERNET_LEN, PROTO_TCP, TCP_FIN, TCP_RST, TCP_SYN},
     },
     conntrack::{self, Next, State},
     nat,
     packet::{Headers, Kind, PacketMut},
-    tables::World,
+    tables::{Journey, World},
     verdict::{DropReason, Verdict},
 };
 
@@ -74,16 +74,36 @@ pub(super) fn finish<P: PacketMut, W: World>(
     world: &mut W,
     scratch: &mut Scratch,
 ) -> Verdict {
-    let refused = reroute(world, scratch);
+    let Scratch { headers, journey, .. } = scratch;
+    let refused = reroute(world, journey, &headers.key);
     if refused.is_decided() {
         return refused;
     }
-    let headers = &scratch.headers;
+    if headers.tcp_flags & TCP_SYN != 0 && !clamp_segments(packet, world, headers) {
+        return Verdict::drop(DropReason::EditFailed);
+    }
     match world.any_flow(&headers.key) {
         Some(flow) => send(packet, headers, flow),
         // The LRU let go of it in the moment it was opened.
         None => Verdict::drop(DropReason::NoFlow),
     }
+}
+
+/// A SYN announces no larger segments than the way to or from the outside
+/// takes, whichever direction it goes.
+#[inline(always)]
+fn clamp_segments<P: PacketMut, W: World>(
+    packet: &mut P,
+    world: &mut W,
+    headers: &Headers,
+) -> bool {
+    let Some(flow) = world.any_flow(&headers.key) else { return true };
+    let mut mtu = flow.mtu;
+    if flow.has(Flow::LOCAL) {
+        let twin = nat::twin_key(&headers.key, flow);
+        mtu = world.any_flow(&twin).map_or(0, |twin| twin.mtu);
+    }
+    mtu == 0 || mss::clamp(packet, headers, mtu)
 }
 
 /// A packet of a flow that has not been answered: an answer makes it an
@@ -131,7 +151,11 @@ fn promote<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) {
 
 /// The container's own direction must come from its link and its MAC.
 #[inline(always)]
-fn spoofed<P: PacketMut>(packet: &P, headers: &Headers, flow: &Flow) -> Option<DropReason> {
+pub(super) fn spoofed<P: PacketMut>(
+    packet: &P,
+    headers: &Headers,
+    flow: &Flow,
+) -> Option<DropReason> {
     if flow.in_ifindex == 0 {
         None
     } else if flow.in_ifindex != packet.ifindex() {
@@ -188,31 +212,38 @@ fn advance<W: World>(world: &mut W, headers: &Headers) -> bool {
 /// Translates the packet and sends it where its flow goes.
 #[inline(always)]
 pub(super) fn send<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow) -> Verdict {
-    if headers.ip.ttl <= 1 {
-        // Only a container's packet may go to the stack as it is: for one from
-        // outside the stack would answer in the container's place.
-        return if flow.in_ifindex != 0 {
-            Verdict::PASS
+    let mut hops = 1;
+    if headers.ttl <= 1 {
+        // Addressed to the host itself, it has arrived: there is no further hop
+        // that its sender should hear of.
+        if flow.has(Flow::REWRITE_DST) {
+            hops = 0;
+        } else if flow.in_ifindex != 0 {
+            // The stack answers, as the router that it is.
+            return Verdict::PASS;
         } else {
-            Verdict::drop(DropReason::TtlExpired)
-        };
+            return Verdict::drop(DropReason::TtlExpired);
+        }
     }
+    if !flow.has(Flow::LOCAL) && exceeds(packet, headers, flow.mtu) {
+        return Verdict::PASS;
+    }
+    if !nat::translate(packet, headers, flow, hops) {
+        return Verdict::drop(DropReason::EditFailed);
+    }
+    hand_over(packet, flow)
+}
+
+/// Sends a packet that has been translated where its flow goes.
+#[inline(always)]
+pub(super) fn hand_over<P: PacketMut>(packet: &mut P, flow: &Flow) -> Verdict {
     if flow.has(Flow::LOCAL) {
         let (dst, src) = flow.hop_macs();
-        return if nat::translate(packet, headers, flow, 1)
-            && packet.write(0, &dst)
-            && packet.write(6, &src)
-        {
+        return if packet.write(0, &dst) && packet.write(6, &src) {
             Verdict::deliver(flow.out_ifindex)
         } else {
             Verdict::drop(DropReason::EditFailed)
         };
-    }
-    if exceeds(packet, headers, flow.mtu) {
-        return Verdict::PASS;
-    }
-    if !nat::translate(packet, headers, flow, 1) {
-        return Verdict::drop(DropReason::EditFailed);
     }
     packet.mark_translated();
     packet.set_next_hop(flow.hop);
@@ -242,12 +273,11 @@ fn is_stale(flow: &Flow, generation: u16) -> bool {
     !flow.has(Flow::LOCAL) && flow.generation != generation
 }
 
-/// Looks the route up anew if the host's routes have changed since, and keeps
-/// it in the flow, whichever table that is in. Undecided: all is well.
+/// Looks the route of `key`'s flow up anew if the host's routes have changed
+/// since, and keeps it in the flow, whichever table that is in. Undecided: all
+/// is well.
 #[inline(never)]
-fn reroute<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
-    let Scratch { headers, journey, .. } = scratch;
-    let key = &headers.key;
+pub(super) fn reroute<W: World>(world: &mut W, journey: &mut Journey, key: &FlowKey) -> Verdict {
     let generation = world.route_generation();
     let Some(flow) = world.any_flow(key) else { return Verdict::UNDECIDED };
     if !is_stale(flow, generation) {
@@ -258,7 +288,7 @@ fn reroute<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
         return Verdict::drop(DropReason::NoEndpoint);
     };
     let index = endpoint.network;
-    let Some(network) = world.network(index, Family::V4) else {
+    let Some(network) = world.network(index, key.src.family()) else {
         return Verdict::drop(DropReason::NoEndpoint);
     };
     (journey.from, journey.proto) = (network.bridge_ifindex, u32::from(key.proto));
@@ -267,7 +297,11 @@ fn reroute<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
         return Verdict::PASS;
     }
     if world.uplink(journey.ifindex).is_none() {
-        return Verdict::drop(DropReason::NoUplink);
+        return if world.is_trusted(index, journey.ifindex) {
+            Verdict::PASS
+        } else {
+            Verdict::drop(DropReason::NoUplink)
+        };
     }
     if let Some(flow) = world.any_flow(key) {
         flow.takes(journey, generation);

@@ -1,14 +1,18 @@
 //! TC ingress of a container's host-side veth: everything that it sends.
 
-use super::{Scratch, flow, open};
+use super::{
+    Scratch, errors, flow, fragments, ndp,
+    open::{self, Admission, Counted},
+};
 use crate::{
     abi::{
-        Address, Endpoint, Family, Network, Zone,
+        Address, Endpoint, Family, Link, Network, Zone,
         wire::{
             ARP_LEN, Arp, ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet,
+            PROTO_ICMPV6,
         },
     },
-    packet::{Headers, Kind, PacketMut},
+    packet::{Headers, Kind, PacketMut, Part, is_ip},
     tables::World,
     verdict::{DropReason, Verdict},
 };
@@ -21,44 +25,42 @@ pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> 
     let Some(ethernet) = packet.read::<Ethernet>(0) else {
         return Verdict::UNDECIDED;
     };
-    if ethernet.ethertype != ETHERTYPE_IPV4 || packet.has_vlan() {
+    if !is_ip(ethernet.ethertype) || packet.has_vlan() {
         return Verdict::UNDECIDED;
     }
     let Ok(headers) = Headers::parse(packet, &ethernet, Zone::Container) else {
         return Verdict::UNDECIDED;
     };
-    // To the gateway: most likely a flow, which knows its sender. To a
-    // neighbour: most likely none.
-    let routed = ethernet.dst.is_gateway();
-    let (mut network, mut published) = (0, false);
-    if !routed {
-        let now = world.now();
-        match sender(packet, world, &headers, now) {
-            Ok(endpoint) => {
-                network = endpoint.network;
-                published = endpoint.flags & Endpoint::PUBLISHED != 0;
-            }
-            Err(reason) => return reason.into(),
-        }
+    // Fragments, errors and neighbour discovery want a closer look.
+    if !headers.is_plain() {
+        return Verdict::UNDECIDED;
     }
+    // To the gateway: most likely a flow, which knows its sender.
+    if headers.to_gateway {
+        return flow::established(packet, world, &headers);
+    }
+    // To a neighbour: most likely none.
+    let now = world.now();
+    let (network, published) = match sender(packet, world, &headers, now) {
+        Ok(endpoint) => (endpoint.network, endpoint.flags & Endpoint::PUBLISHED != 0),
+        // The slow path has the time to find out why.
+        Err(_) => return Verdict::UNDECIDED,
+    };
     // A published port's container may be answering a neighbour that came by
     // the host's address.
-    if headers.kind == Kind::Flow && (routed || published) {
+    if published {
         let verdict = flow::established(packet, world, &headers);
         if verdict.is_decided() {
             return verdict;
         }
-        if !routed && world.any_flow(&headers.key).is_some() {
+        if world.any_flow(&headers.key).is_some() {
             return Verdict::UNDECIDED;
         }
-    }
-    if routed {
-        return Verdict::UNDECIDED;
     }
     neighbour(packet, world, &headers, network)
 }
 
-/// Everything else: anti-spoofing, first packets, hairpin, ARP.
+/// Everything else: anti-spoofing, first packets, hairpin, ARP and its like.
 #[inline(always)]
 pub fn from_container_slow<P: PacketMut, W: World>(
     packet: &mut P,
@@ -73,19 +75,38 @@ pub fn from_container_slow<P: PacketMut, W: World>(
     }
     match ethernet.ethertype {
         ETHERTYPE_IPV4 => {}
+        ETHERTYPE_IPV6 if !has_ipv6(packet, world) => {
+            return Verdict::drop(DropReason::Ipv6Disabled);
+        }
+        ETHERTYPE_IPV6 => {}
         ETHERTYPE_ARP => return arp(packet, world, &ethernet),
-        ETHERTYPE_IPV6 => return Verdict::drop(DropReason::Ipv6Disabled),
         _ => return Verdict::drop(DropReason::UnknownEthertype),
     }
     if let Err(reason) = scratch.headers.read(packet, &ethernet, Zone::Container) {
         return reason.into();
+    }
+    if scratch.headers.kind == Kind::Ndp {
+        return ndp::from_container(packet, world, &scratch.headers);
+    }
+    if is_nameless_report(&scratch.headers) {
+        return Verdict::PASS;
     }
     let now = world.now();
     let network = match sender(packet, world, &scratch.headers, now) {
         Ok(endpoint) => endpoint.network,
         Err(reason) => return reason.into(),
     };
-    let verdict = flow::known(packet, world, scratch);
+    if scratch.headers.part != Part::Whole
+        && fragments::follow(world, &mut scratch.headers) == fragments::Datagram::Broken
+        && open::concerns(world, scratch)
+    {
+        return Verdict::drop(DropReason::FragmentOrder);
+    }
+    let verdict = if scratch.headers.kind == Kind::Error {
+        errors::relate(packet, world, scratch)
+    } else {
+        flow::known(packet, world, scratch)
+    };
     if verdict.is_decided() {
         return verdict;
     }
@@ -95,6 +116,21 @@ pub fn from_container_slow<P: PacketMut, W: World>(
     }
     let verdict = first_contact(world, scratch, network);
     verdict.or_else(|| open::claim(world, scratch)).or_else(|| flow::finish(packet, world, scratch))
+}
+
+#[inline(always)]
+fn has_ipv6<P: PacketMut, W: World>(packet: &P, world: &W) -> bool {
+    world.link(packet.ifindex()).is_some_and(|link| link.flags & Link::IPV6 != 0)
+}
+
+/// What a host tells of its groups before it has an address (RFC 3590).
+#[inline(always)]
+fn is_nameless_report(headers: &Headers) -> bool {
+    headers.family == Family::V6
+        && headers.key.src == Address::ANY
+        && headers.key.proto == PROTO_ICMPV6
+        && headers.kind == Kind::Other
+        && is_group(&headers.key.dst)
 }
 
 /// The endpoint that sent the packet: its address, link and MAC must agree.
@@ -118,7 +154,8 @@ fn sender<'w, P: PacketMut, W: World>(
     Ok(endpoint)
 }
 
-/// Delivery to an endpoint of the host. Undecided: the destination is none.
+/// Delivery to an endpoint of the same network. Undecided: the destination is
+/// none.
 #[inline(always)]
 fn neighbour<P: PacketMut, W: World>(
     packet: &mut P,
@@ -131,7 +168,7 @@ fn neighbour<P: PacketMut, W: World>(
     };
     let (ifindex, mac) = (receiver.ifindex, receiver.mac);
     if receiver.network != network {
-        return Verdict::drop(DropReason::Isolated);
+        return Verdict::UNDECIDED;
     }
     if receiver.flags & Endpoint::ICC == 0 {
         return Verdict::drop(DropReason::IccDisabled);
@@ -144,51 +181,81 @@ fn neighbour<P: PacketMut, W: World>(
 
 /// What is neither to a neighbour nor of a known flow. Undecided: its flow is
 /// drafted.
-#[inline(always)]
+#[inline(never)]
 fn first_contact<W: World>(world: &mut W, scratch: &mut Scratch, own_network: u32) -> Verdict {
-    let key = &scratch.headers.key;
-    let Some(network) = world.network(own_network, Family::V4) else {
+    let Scratch { headers, network, .. } = scratch;
+    let key = &headers.key;
+    if !open::policy(world, own_network, headers.family, network) {
         return Verdict::drop(DropReason::NotConfigured);
-    };
+    }
+    let bridged = network.flags & Network::INHIBITED != 0 && !headers.to_gateway;
+    if bridged || is_link_scoped(&key.dst) {
+        return Verdict::PASS;
+    }
     if world.is_host_address(&key.dst) {
-        return to_host(world, scratch, &network, own_network);
+        return to_host(world, scratch, own_network);
     }
-    match world.subnet(&key.dst) {
-        // Broadcast, or an address that nobody has: the bridge's to answer.
-        Some(index) if index == own_network => return Verdict::PASS,
-        Some(_) => return Verdict::drop(DropReason::Isolated),
-        None => {}
-    }
-    if is_link_scoped(&key.dst) {
+    let other = world.subnet(&key.dst);
+    // Broadcast, or an address that nobody has: the bridge's to answer.
+    if other == Some(own_network) {
         return Verdict::PASS;
     }
     if network.flags & Network::INTERNAL != 0 {
-        return Verdict::drop(DropReason::Internal);
+        let inside = other.is_some();
+        return Verdict::drop(if inside { DropReason::Isolated } else { DropReason::Internal });
     }
-    open::outbound(world, scratch, &network)
+    match other {
+        Some(other) => open::across(world, scratch, other),
+        None if is_link_local(&key.src) => Verdict::drop(DropReason::Martian),
+        None => open::outbound(world, scratch, own_network),
+    }
 }
 
 #[inline(always)]
-fn to_host<W: World>(
-    world: &mut W,
-    scratch: &mut Scratch,
-    network: &Network,
-    own_network: u32,
-) -> Verdict {
-    let Some(target) = open::published_port(world, &scratch.headers) else { return Verdict::PASS };
-    if network.flags & Network::INTERNAL != 0 {
+fn to_host<W: World>(world: &mut W, scratch: &mut Scratch, own_network: u32) -> Verdict {
+    let Scratch { headers, asked, network, .. } = scratch;
+    if network.flags & Network::ISOLATED != 0 {
+        return Verdict::drop(DropReason::HostIsolated);
+    }
+    if open::asks(world, headers, asked) {
+        if network.flags & Network::INTERNAL != 0 {
+            return Verdict::drop(DropReason::Internal);
+        }
+        return match open::admit(world, headers, asked, Counted::No) {
+            Ok(Admission::Opens) => open::hairpin(world, scratch, own_network),
+            Ok(Admission::IsTheStacks) => Verdict::PASS,
+            Err(reason) => reason.into(),
+        };
+    }
+    if network.flags & Network::INTERNAL != 0 && headers.key.dst != network.gateway {
         return Verdict::drop(DropReason::Internal);
     }
-    if !open::opens(&scratch.headers) {
-        return Verdict::PASS;
+    if headers.kind == Kind::Piece {
+        fragments::give_up(world, headers);
     }
-    open::hairpin(world, scratch, &target, own_network)
+    Verdict::PASS
 }
 
-/// Multicast and the limited broadcast stay on the bridge.
+/// Multicast, the limited broadcast and link-local addresses stay on the
+/// bridge.
 #[inline(always)]
 fn is_link_scoped(address: &Address) -> bool {
-    address.v4_octets()[0] >= 224
+    is_group(address) || is_link_local(address)
+}
+
+#[inline(always)]
+fn is_group(address: &Address) -> bool {
+    match address.family() {
+        Family::V4 => address.v4_octets()[0] >= 224,
+        Family::V6 => address.first_octets()[0] == 0xff,
+    }
+}
+
+/// RFC 4291 §2.5.6.
+#[inline(always)]
+fn is_link_local(address: &Address) -> bool {
+    let [a, b, ..] = address.first_octets();
+    a == 0xfe && b & 0xc0 == 0x80
 }
 
 /// An ARP message must speak for its sender: link, MAC and address.

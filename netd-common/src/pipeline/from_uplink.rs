@@ -1,12 +1,15 @@
 //! TC ingress of an uplink: everything that comes from outside.
 
-use super::{Scratch, flow, open};
+use super::{
+    Scratch, errors, flow, fragments,
+    open::{self, Admission, Counted},
+};
 use crate::{
     abi::{
-        Address, Zone,
-        wire::{ETHERTYPE_IPV4, Ethernet},
+        Address, Family, Network, Uplink, Zone,
+        wire::{Ethernet, PROTO_ICMP, PROTO_ICMPV6},
     },
-    packet::{Headers, Kind, PacketMut},
+    packet::{Headers, Kind, PacketMut, Part, is_ip},
     tables::World,
     verdict::{DropReason, Verdict},
 };
@@ -15,27 +18,29 @@ use crate::{
 /// goes on untouched.
 #[inline(always)]
 pub fn from_uplink<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdict {
-    // A tagged frame is for the VLAN link above, which has its own program.
-    if packet.has_vlan() {
+    // A tagged frame is for the VLAN link above, which has its own program;
+    // another's frame is seen by a link that listens to all.
+    if packet.has_vlan() || packet.is_for_another() {
         return Verdict::PASS;
     }
     let Some(ethernet) = packet.read::<Ethernet>(0) else {
         return Verdict::PASS;
     };
-    if ethernet.ethertype != ETHERTYPE_IPV4 || ethernet.dst.is_group() {
+    if !is_ip(ethernet.ethertype) || ethernet.dst.is_group() {
         return Verdict::PASS;
     }
     // The stack knows how to refuse what is malformed.
     let Ok(headers) = Headers::parse(packet, &ethernet, Zone::Uplink) else {
         return Verdict::PASS;
     };
-    if headers.kind != Kind::Flow {
+    if !headers.is_plain() {
         return Verdict::UNDECIDED;
     }
     flow::established(packet, world, &headers)
 }
 
-/// First packets of published ports; no direct way to a container.
+/// First packets of published ports, errors, fragments; no direct way to a
+/// container.
 #[inline(always)]
 pub fn from_uplink_slow<P: PacketMut, W: World>(
     packet: &mut P,
@@ -48,38 +53,96 @@ pub fn from_uplink_slow<P: PacketMut, W: World>(
     if scratch.headers.read(packet, &ethernet, Zone::Uplink).is_err() {
         return Verdict::PASS;
     }
-    let verdict = flow::known(packet, world, scratch);
+    if scratch.headers.part != Part::Whole
+        && fragments::follow(world, &mut scratch.headers) == fragments::Datagram::Broken
+        && open::concerns(world, scratch)
+    {
+        return Verdict::drop(DropReason::FragmentOrder);
+    }
+    let verdict = if scratch.headers.kind == Kind::Error {
+        errors::relate(packet, world, scratch)
+    } else {
+        flow::known(packet, world, scratch)
+    };
     if verdict.is_decided() {
         return verdict;
     }
-    let verdict = first_contact(world, scratch);
+    let verdict = first_contact(packet, world, scratch);
     verdict.or_else(|| open::claim(world, scratch)).or_else(|| flow::finish(packet, world, scratch))
 }
 
 /// What belongs to no flow. Undecided: its flow is drafted.
-#[inline(always)]
-fn first_contact<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
-    let headers = &scratch.headers;
-    if let Some(target) = open::published_port(world, headers) {
+#[inline(never)]
+fn first_contact<P: PacketMut, W: World>(
+    packet: &P,
+    world: &mut W,
+    scratch: &mut Scratch,
+) -> Verdict {
+    let Scratch { headers, asked, .. } = scratch;
+    if open::asks(world, headers, asked) {
         if is_martian(world, &headers.key.src) {
             return Verdict::drop(DropReason::Martian);
         }
-        if !open::opens(headers) {
-            return Verdict::PASS;
-        }
-        return open::inbound(world, scratch, &target);
+        let by_xdp = asked.is_rated()
+            && world.uplink(packet.ifindex()).is_some_and(|uplink| uplink.flags & Uplink::XDP != 0);
+        let counted = if by_xdp { Counted::ByXdp } else { Counted::No };
+        return match open::admit(world, headers, asked, counted) {
+            Ok(Admission::Opens) => open::inbound(world, scratch),
+            Ok(Admission::IsTheStacks) => Verdict::PASS,
+            Err(reason) => reason.into(),
+        };
     }
-    if !world.is_host_address(&headers.key.dst) && world.subnet(&headers.key.dst).is_some() {
-        return Verdict::drop(DropReason::DirectAccess);
+    if !world.is_host_address(&headers.key.dst)
+        && let Some(network) = world.subnet(&headers.key.dst)
+    {
+        return direct(packet, world, scratch, network);
+    }
+    if headers.kind == Kind::Piece {
+        fragments::give_up(world, headers);
     }
     Verdict::PASS
 }
 
-/// Sources that can't be outside: the host's own, a container's, loopback,
-/// "this network", multicast and reserved (RFC 6890).
+/// To a container's own address.
 #[inline(always)]
-fn is_martian<W: World>(world: &W, source: &Address) -> bool {
-    matches!(source.v4_octets()[0], 0 | 127 | 224..)
-        || world.is_host_address(source)
-        || world.subnet(source).is_some()
+fn direct<P: PacketMut, W: World>(
+    packet: &P,
+    world: &mut W,
+    scratch: &mut Scratch,
+    index: u32,
+) -> Verdict {
+    let Scratch { headers, network, .. } = scratch;
+    if !open::policy(world, index, headers.family, network) {
+        return Verdict::drop(DropReason::DirectAccess);
+    }
+    let is_echo = matches!(headers.key.proto, PROTO_ICMP | PROTO_ICMPV6);
+    let welcome = network.flags & Network::UNPROTECTED != 0
+        || network.flags & Network::ROUTED != 0 && is_echo
+        || world.is_trusted(index, packet.ifindex());
+    if !welcome || network.flags & Network::INTERNAL != 0 {
+        return Verdict::drop(DropReason::DirectAccess);
+    }
+    if is_martian(world, &headers.key.src) {
+        return Verdict::drop(DropReason::Martian);
+    }
+    open::straight(world, scratch)
+}
+
+/// Sources that can't be outside: the host's own, a container's, loopback,
+/// "this network", multicast and reserved (RFC 6890), link-local.
+#[inline(always)]
+pub(super) fn is_martian<W: World>(world: &W, source: &Address) -> bool {
+    is_nowhere(source) || world.is_host_address(source) || world.subnet(source).is_some()
+}
+
+#[inline(always)]
+fn is_nowhere(source: &Address) -> bool {
+    match source.family() {
+        Family::V4 => matches!(source.v4_octets()[0], 0 | 127 | 224..),
+        // Loopback and "no address" (::/8), fe80::/10, ff00::/8.
+        Family::V6 => {
+            let [a, b, ..] = source.first_octets();
+            a == 0 || a == 0xff || a == 0xfe && b & 0xc0 == 0x80
+        }
+    }
 }

@@ -9,16 +9,20 @@
 //!
 //! [`Verdict::UNDECIDED`]: crate::verdict::Verdict::UNDECIDED
 
+mod errors;
 mod flow;
+mod fragments;
 mod from_container;
 mod from_uplink;
+mod mss;
+mod ndp;
 mod open;
 pub mod published;
 pub mod socket;
 mod to_container;
 mod to_uplink;
 
-use crate::{packet::Headers, tables::Journey};
+use crate::{abi::Network, packet::Headers, tables::Journey};
 
 pub use from_container::{from_container, from_container_slow};
 pub use from_uplink::{from_uplink, from_uplink_slow};
@@ -34,10 +38,21 @@ pub struct Scratch {
     headers: Headers,
     draft: open::Draft,
     journey: Journey,
+    quoted: errors::Quoted,
+    asked: open::Asked,
+    /// Of whoever sent the packet.
+    network: Network,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { headers: Headers::NONE, draft: open::Draft::default(), journey: Journey::default() }
+        Self {
+            headers: Headers::NONE,
+            draft: open::Draft::default(),
+            journey: Journey::default(),
+            quoted: errors::Quoted::default(),
+            asked: open::Asked::default(),
+            network: Network::default(),
+        }
     }
 }

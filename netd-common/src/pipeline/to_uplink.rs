@@ -1,13 +1,13 @@
 //! TC egress of an uplink: the safety net under everything else.
 
-use super::{Scratch, flow, open};
+use super::{Scratch, flow, fragments, open};
 use crate::{
     abi::{
-        Address, Family, Flow, Network, Zone,
-        wire::{ETHERNET_LEN, ETHERTYPE_IPV4, Ethernet, Ipv4},
+        Address, Flow, Network, Zone,
+        wire::{ETHERNET_LEN, ETHERTYPE_IPV4, Ethernet, IPV6_SRC, Ipv4},
     },
     nat,
-    packet::{Headers, Kind, PacketMut},
+    packet::{Headers, Kind, PacketMut, Part, is_ip},
     tables::World,
     verdict::{DropReason, Verdict},
 };
@@ -21,13 +21,15 @@ pub fn to_uplink<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdi
     let Some(ethernet) = packet.read::<Ethernet>(0) else {
         return Verdict::PASS;
     };
-    if ethernet.ethertype != ETHERTYPE_IPV4 {
+    if !is_ip(ethernet.ethertype) {
         return Verdict::PASS;
     }
-    let Some(ip) = packet.read::<Ipv4>(ETHERNET_LEN) else {
-        return Verdict::PASS;
+    let source = if ethernet.ethertype == ETHERTYPE_IPV4 {
+        packet.read::<Ipv4>(ETHERNET_LEN).map(|ip| Address::v4_word(ip.src))
+    } else {
+        packet.read::<Address>(ETHERNET_LEN + IPV6_SRC)
     };
-    match world.subnet(&Address::v4_word(ip.src)) {
+    match source.and_then(|source| world.subnet(&source)) {
         None => Verdict::PASS,
         Some(_) => Verdict::UNDECIDED,
     }
@@ -51,20 +53,23 @@ pub fn to_uplink_slow<P: PacketMut, W: World>(
     let Some(index) = world.subnet(&scratch.headers.key.src) else {
         return Verdict::PASS;
     };
-    let Some(network) = world.network(index, Family::V4) else {
+    if !open::policy(world, index, scratch.headers.family, &mut scratch.network) {
         return Verdict::drop(DropReason::NotConfigured);
-    };
-    if network.flags & Network::INTERNAL != 0 {
+    }
+    if scratch.network.flags & Network::INTERNAL != 0 {
         return Verdict::drop(DropReason::Internal);
+    }
+    if scratch.headers.part != Part::Whole {
+        fragments::follow(world, &mut scratch.headers);
     }
     let verdict = known(packet, world, &scratch.headers);
     if verdict.is_decided() {
         return verdict;
     }
-    if network.flags & Network::MASQUERADE == 0 {
+    if scratch.network.flags & Network::MASQUERADE == 0 {
         return Verdict::PASS;
     }
-    let verdict = open::outbound(world, scratch, &network);
+    let verdict = open::outbound(world, scratch, index);
     // The stack's own route brought it here: there is no other.
     if verdict == Verdict::PASS {
         return Verdict::drop(DropReason::NoUplink);

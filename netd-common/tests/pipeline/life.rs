@@ -2,12 +2,13 @@
 
 use netd_common::{
     abi::{
-        Flow, FlowKey,
+        Family, Flow, FlowKey,
         wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     },
     conntrack::State,
     model::{
         Datagram, Layer4, World,
+        cases::FAMILIES,
         scene::{self, CLIENT, HOST, OUTSIDE, WEB, incoming},
     },
     nat,
@@ -17,15 +18,15 @@ use netd_common::{
 use crate::talk::{answer, delivered, flagged, forwarded, from_container, from_uplink, tcp, udp};
 
 /// A connection of the client's to the outside: its SYN, and what left.
-fn syn(world: &mut World) -> (Datagram, Datagram) {
-    let asked = CLIENT.sends(OUTSIDE, tcp(40_000, 443, TCP_SYN));
+fn syn(f: Family, world: &mut World) -> (Datagram, Datagram) {
+    let asked = CLIENT.sends(OUTSIDE[f], tcp(40_000, 443, TCP_SYN));
     let out = forwarded(from_container(world, &CLIENT, &asked));
     (asked, out)
 }
 
 /// As [`syn`], and the answer came.
-fn connect(world: &mut World) -> (Datagram, Datagram) {
-    let (asked, out) = syn(world);
+fn connect(f: Family, world: &mut World) -> (Datagram, Datagram) {
+    let (asked, out) = syn(f, world);
     delivered(&CLIENT, from_uplink(world, &answer(&out)));
     (flagged(&asked, TCP_ACK), flagged(&answer(&out), TCP_ACK))
 }
@@ -53,93 +54,109 @@ fn assert_state(world: &World, state: State) {
 
 #[test]
 fn a_flow_is_embryonic_until_it_is_answered() {
-    let mut world = scene::world();
-    let (asked, out) = syn(&mut world);
-    forwarded(from_container(&mut world, &CLIENT, &asked));
-    assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
-    assert_pairs(&world);
-    delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
-    assert_state(&world, State::Established);
-    let original = world.flows.values().find(|flow| flow.has(Flow::ORIGINAL)).unwrap();
-    assert_eq!(original.packets, 2);
-    assert_eq!(original.bytes, 2 * asked.frame().len() as u64);
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, out) = syn(f, &mut world);
+        forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+        assert_pairs(&world);
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+        assert_state(&world, State::Established);
+        let original = world.flows.values().find(|flow| flow.has(Flow::ORIGINAL)).unwrap();
+        assert_eq!(original.packets, 2);
+        assert_eq!(original.bytes, 2 * asked.frame().len() as u64);
+    }
 }
 
 #[test]
 fn a_published_flow_is_embryonic_until_it_is_answered() {
-    let mut world = scene::world();
-    let asked = incoming(OUTSIDE, HOST, tcp(40_000, 8080, TCP_SYN));
-    let received = delivered(&WEB, from_uplink(&mut world, &asked));
-    assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
-    assert_pairs(&world);
-    forwarded(from_container(&mut world, &WEB, &received.answer()));
-    assert_state(&world, State::Established);
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let asked = incoming(OUTSIDE[f], HOST[f], tcp(40_000, 8080, TCP_SYN));
+        let received = delivered(&WEB, from_uplink(&mut world, &asked));
+        assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+        assert_pairs(&world);
+        forwarded(from_container(&mut world, &WEB, &received.answer()));
+        assert_state(&world, State::Established);
+    }
 }
 
 #[test]
 fn a_refused_connection_is_never_promoted() {
-    let mut world = scene::world();
-    let (_, out) = syn(&mut world);
-    let reset = flagged(&answer(&out), TCP_RST | TCP_ACK);
-    delivered(&CLIENT, from_uplink(&mut world, &reset));
-    assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (_, out) = syn(f, &mut world);
+        let reset = flagged(&answer(&out), TCP_RST | TCP_ACK);
+        delivered(&CLIENT, from_uplink(&mut world, &reset));
+        assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+    }
 }
 
 #[test]
 fn a_flood_of_unanswered_flows_does_not_touch_the_answered() {
-    let mut world = scene::world();
-    let (asked, _) = connect(&mut world);
-    for port in 1..2000 {
-        let flood = CLIENT.sends(OUTSIDE, tcp(port, 443, TCP_SYN));
-        forwarded(from_container(&mut world, &CLIENT, &flood));
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, _) = connect(f, &mut world);
+        for port in 1..2000 {
+            let flood = CLIENT.sends(OUTSIDE[f], tcp(port, 443, TCP_SYN));
+            forwarded(from_container(&mut world, &CLIENT, &flood));
+        }
+        world.embryonic.clear();
+        forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_state(&world, State::Established);
     }
-    world.embryonic.clear();
-    forwarded(from_container(&mut world, &CLIENT, &asked));
-    assert_state(&world, State::Established);
 }
 
 #[test]
 fn a_reset_does_not_kill_a_flow() {
-    let mut world = scene::world();
-    let (asked, back) = connect(&mut world);
-    delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_RST)));
-    assert_state(&world, State::Reset);
-    delivered(&CLIENT, from_uplink(&mut world, &back));
-    assert_state(&world, State::Established);
-    forwarded(from_container(&mut world, &CLIENT, &asked));
-    assert_state(&world, State::Established);
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, back) = connect(f, &mut world);
+        delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_RST)));
+        assert_state(&world, State::Reset);
+        delivered(&CLIENT, from_uplink(&mut world, &back));
+        assert_state(&world, State::Established);
+        forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_state(&world, State::Established);
+    }
 }
 
 #[test]
 fn a_flow_closes_when_both_sides_are_done() {
-    let mut world = scene::world();
-    let (asked, back) = connect(&mut world);
-    forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
-    assert_state(&world, State::HalfClosed);
-    delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_FIN | TCP_ACK)));
-    assert_state(&world, State::Closing);
-    // The last ACK of a close still gets through.
-    forwarded(from_container(&mut world, &CLIENT, &asked));
-    assert_state(&world, State::Closing);
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, back) = connect(f, &mut world);
+        forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
+        assert_state(&world, State::HalfClosed);
+        delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_FIN | TCP_ACK)));
+        assert_state(&world, State::Closing);
+        // The last ACK of a close still gets through.
+        forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_state(&world, State::Closing);
+    }
 }
 
 #[test]
 fn a_syn_on_a_closing_flow_starts_a_new_one() {
-    let mut world = scene::world();
-    let (asked, back) = connect(&mut world);
-    forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
-    delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_FIN | TCP_ACK)));
-    connect(&mut world);
-    assert_state(&world, State::Established);
-    assert!(!world.flows.values().any(|flow| flow.has(Flow::FIN)));
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, back) = connect(f, &mut world);
+        forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
+        delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_FIN | TCP_ACK)));
+        connect(f, &mut world);
+        assert_state(&world, State::Established);
+        assert!(!world.flows.values().any(|flow| flow.has(Flow::FIN)));
+    }
 }
 
 #[test]
 fn a_syn_on_a_living_flow_is_part_of_it() {
-    let mut world = scene::world();
-    let (asked, _) = connect(&mut world);
-    forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_SYN)));
-    assert_state(&world, State::Established);
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, _) = connect(f, &mut world);
+        forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_SYN)));
+        assert_state(&world, State::Established);
+    }
 }
 
 fn key_of(table: &std::collections::HashMap<FlowKey, Flow>, original: bool) -> FlowKey {
@@ -148,115 +165,129 @@ fn key_of(table: &std::collections::HashMap<FlowKey, Flow>, original: bool) -> F
 
 #[test]
 fn a_lost_reply_entry_is_put_back() {
-    let mut world = scene::world();
-    let (asked, out) = syn(&mut world);
-    let reply = key_of(&world.embryonic, false);
-    world.embryonic.remove(&reply);
-    let again = forwarded(from_container(&mut world, &CLIENT, &asked));
-    assert_eq!(again, out, "the same port");
-    assert_pairs(&world);
-    delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
-    assert_state(&world, State::Established);
-}
-
-#[test]
-fn a_lost_original_entry_is_put_back() {
-    let mut world = scene::world();
-    let (asked, out) = syn(&mut world);
-    let original = key_of(&world.embryonic, true);
-    world.embryonic.remove(&original);
-    // An answer gets through meanwhile, but can't make half a flow.
-    delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
-    assert!(world.flows.is_empty());
-    let again = forwarded(from_container(&mut world, &CLIENT, &asked));
-    assert_eq!(again, out, "the same port");
-    delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
-    assert_state(&world, State::Established);
-}
-
-#[test]
-fn a_lost_reply_entry_whose_port_went_to_another_gets_a_new_port() {
-    let mut world = scene::world();
-    let config = world.config_mut();
-    (config.snat_low.first, config.snat_low.last) = (5000, 5000);
-    (config.snat_high.first, config.snat_high.last) = (1, 0);
-    let (asked, out) = syn(&mut world);
-    let reply = key_of(&world.embryonic, false);
-    world.embryonic.remove(&reply);
-    let other = WEB.sends(OUTSIDE, tcp(40_000, 443, TCP_SYN));
-    let others = forwarded(from_container(&mut world, &WEB, &other));
-    assert_eq!(others.layer4, out.layer4, "the one port there is");
-
-    world.config_mut().snat_low.last = 5001;
-    let again = forwarded(from_container(&mut world, &CLIENT, &asked));
-    assert_eq!(again.layer4, tcp(5001, 443, TCP_SYN), "not the other's port");
-    delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
-    delivered(&WEB, from_uplink(&mut world, &answer(&others)));
-    assert_eq!(world.flows.len(), 4);
-    assert_pairs(&world);
-}
-
-#[test]
-fn a_late_answer_to_a_port_given_up_makes_no_pair_with_the_new_one() {
-    let mut world = scene::world();
-    let config = world.config_mut();
-    (config.snat_low.first, config.snat_low.last) = (5000, 5001);
-    (config.snat_high.first, config.snat_high.last) = (1, 0);
-    let (asked, out) = syn(&mut world);
-    let original = key_of(&world.embryonic, true);
-    world.embryonic.remove(&original);
-    let Layer4::Tcp { sport, .. } = out.layer4 else { panic!("{out:?}") };
-    world.reserved_ports.insert(sport);
-    let again = forwarded(from_container(&mut world, &CLIENT, &asked));
-    assert_ne!(again.layer4, out.layer4);
-    delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
-    assert!(world.flows.is_empty());
-    delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
-    assert_eq!(world.flows.len(), 2);
-    for (key, flow) in &world.flows {
-        assert!(world.flows.contains_key(&nat::twin_key(key, flow)));
-    }
-}
-
-#[test]
-fn a_full_table_keeps_flows_embryonic_and_alive() {
-    for room in [0, 1] {
+    for f in FAMILIES {
         let mut world = scene::world();
-        world.flows_capacity = room;
-        let (asked, back) = connect(&mut world);
-        for _ in 0..3 {
-            forwarded(from_container(&mut world, &CLIENT, &asked));
-            delivered(&CLIENT, from_uplink(&mut world, &back));
-        }
-        assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+        let (asked, out) = syn(f, &mut world);
+        let reply = key_of(&world.embryonic, false);
+        world.embryonic.remove(&reply);
+        let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_eq!(again, out, "the same port");
         assert_pairs(&world);
-        world.flows_capacity = 2;
-        delivered(&CLIENT, from_uplink(&mut world, &back));
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
         assert_state(&world, State::Established);
     }
 }
 
 #[test]
+fn a_lost_original_entry_is_put_back() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, out) = syn(f, &mut world);
+        let original = key_of(&world.embryonic, true);
+        world.embryonic.remove(&original);
+        // An answer gets through meanwhile, but can't make half a flow.
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+        assert!(world.flows.is_empty());
+        let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_eq!(again, out, "the same port");
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+        assert_state(&world, State::Established);
+    }
+}
+
+#[test]
+fn a_lost_reply_entry_whose_port_went_to_another_gets_a_new_port() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let config = world.config_mut();
+        (config.snat_low.first, config.snat_low.last) = (5000, 5000);
+        (config.snat_high.first, config.snat_high.last) = (1, 0);
+        let (asked, out) = syn(f, &mut world);
+        let reply = key_of(&world.embryonic, false);
+        world.embryonic.remove(&reply);
+        let other = WEB.sends(OUTSIDE[f], tcp(40_000, 443, TCP_SYN));
+        let others = forwarded(from_container(&mut world, &WEB, &other));
+        assert_eq!(others.layer4, out.layer4, "the one port there is");
+
+        world.config_mut().snat_low.last = 5001;
+        let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_eq!(again.layer4, tcp(5001, 443, TCP_SYN), "not the other's port");
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+        delivered(&WEB, from_uplink(&mut world, &answer(&others)));
+        assert_eq!(world.flows.len(), 4);
+        assert_pairs(&world);
+    }
+}
+
+#[test]
+fn a_late_answer_to_a_port_given_up_makes_no_pair_with_the_new_one() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let config = world.config_mut();
+        (config.snat_low.first, config.snat_low.last) = (5000, 5001);
+        (config.snat_high.first, config.snat_high.last) = (1, 0);
+        let (asked, out) = syn(f, &mut world);
+        let original = key_of(&world.embryonic, true);
+        world.embryonic.remove(&original);
+        let Layer4::Tcp { sport, .. } = out.layer4 else { panic!("{out:?}") };
+        world.reserved_ports.insert(sport);
+        let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_ne!(again.layer4, out.layer4);
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+        assert!(world.flows.is_empty());
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+        assert_eq!(world.flows.len(), 2);
+        for (key, flow) in &world.flows {
+            assert!(world.flows.contains_key(&nat::twin_key(key, flow)));
+        }
+    }
+}
+
+#[test]
+fn a_full_table_keeps_flows_embryonic_and_alive() {
+    for f in FAMILIES {
+        for room in [0, 1] {
+            let mut world = scene::world();
+            world.flows_capacity = room;
+            let (asked, back) = connect(f, &mut world);
+            for _ in 0..3 {
+                forwarded(from_container(&mut world, &CLIENT, &asked));
+                delivered(&CLIENT, from_uplink(&mut world, &back));
+            }
+            assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+            assert_pairs(&world);
+            world.flows_capacity = 2;
+            delivered(&CLIENT, from_uplink(&mut world, &back));
+            assert_state(&world, State::Established);
+        }
+    }
+}
+
+#[test]
 fn times_are_those_of_the_last_packet() {
-    let mut world = scene::world();
-    let asked = CLIENT.sends(OUTSIDE, udp(40_000, 53));
-    let out = forwarded(from_container(&mut world, &CLIENT, &asked));
-    world.now += 5;
-    delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
-    world.now += 5;
-    forwarded(from_container(&mut world, &CLIENT, &asked));
-    let seen = |original| world.flows[&key_of(&world.flows, original)].last_seen;
-    assert_eq!((seen(true), seen(false)), (world.now, world.now - 5));
-    let sender = world.endpoints[&CLIENT.address.into()];
-    assert_eq!(sender.last_seen, world.now - 10, "a known flow says nothing new");
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let asked = CLIENT.sends(OUTSIDE[f], udp(40_000, 53));
+        let out = forwarded(from_container(&mut world, &CLIENT, &asked));
+        world.now += 5;
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+        world.now += 5;
+        forwarded(from_container(&mut world, &CLIENT, &asked));
+        let seen = |original| world.flows[&key_of(&world.flows, original)].last_seen;
+        assert_eq!((seen(true), seen(false)), (world.now, world.now - 5));
+        let sender = world.endpoints[&CLIENT.address[f].into()];
+        assert_eq!(sender.last_seen, world.now - 10, "a known flow says nothing new");
+    }
 }
 
 #[test]
 fn unanswered_packets_do_not_open_a_way_in() {
-    let mut world = scene::world();
-    let (_, out) = syn(&mut world);
-    let stranger = Datagram { src: scene::FAR, ..answer(&out) };
-    assert_eq!(from_uplink(&mut world, &stranger).0, Verdict::PASS);
-    let other_port = Datagram { layer4: tcp(444, 40_000, TCP_ACK), ..answer(&out) };
-    assert_eq!(from_uplink(&mut world, &other_port).0, Verdict::PASS);
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (_, out) = syn(f, &mut world);
+        let stranger = Datagram { src: scene::FAR[f], ..answer(&out) };
+        assert_eq!(from_uplink(&mut world, &stranger).0, Verdict::PASS);
+        let other_port = Datagram { layer4: tcp(444, 40_000, TCP_ACK), ..answer(&out) };
+        assert_eq!(from_uplink(&mut world, &other_port).0, Verdict::PASS);
+    }
 }

@@ -1,22 +1,24 @@
 //! There and back: the answer reaches the asker as if nothing were between.
 
-use std::net::Ipv4Addr;
-
 use netd_common::{
     abi::{
-        Address,
+        Address, Family,
         wire::{TCP_ACK, TCP_SYN},
     },
     model::{
-        Datagram, Layer4, World,
+        DESTINATION, Datagram, Extension, Layer4, World,
+        cases::FAMILIES,
         scene::{
-            self, ALIAS, CLIENT, Container, HOST, ONE, OUTSIDE, QUIET, UP0, WEB, gateway, incoming,
+            self, ALIAS, CLIENT, Container, Dual, HOST, ONE, OUTSIDE, QUIET, UP0, WEB, gateway,
+            incoming,
         },
     },
 };
 use proptest::prelude::*;
 
-use crate::talk::{answer, delivered, forwarded, from_container, from_uplink, tcp, udp};
+use crate::talk::{
+    answer, delivered, families, forwarded, from_container, from_uplink, outside, tcp, udp,
+};
 
 /// The answer as the asker expects it: from where it sent to, one hop closer.
 fn expected(asked: &Datagram, answered: &Datagram, to: &Container) -> Datagram {
@@ -33,7 +35,7 @@ fn expected(asked: &Datagram, answered: &Datagram, to: &Container) -> Datagram {
 fn out_and_back(world: &mut World, container: &Container, asked: &Datagram) {
     for _ in 0..3 {
         let out = forwarded(from_container(world, container, asked));
-        assert_eq!((out.src, out.ttl), (HOST, asked.ttl - 1));
+        assert_eq!((out.src, out.ttl), (HOST[asked.family()], asked.ttl - 1));
         assert_eq!((out.dst, &out.payload), (asked.dst, &asked.payload));
         let back = answer(&out);
         let received = delivered(container, from_uplink(world, &back));
@@ -89,47 +91,57 @@ fn layer4() -> impl Strategy<Value = Layer4> {
 proptest! {
     #[test]
     fn an_answer_to_snat_is_restored_to_the_byte(
+        f in families(),
         layer4 in layer4(),
         host in 1u8..=254,
         ttl in 2u8..,
         seed: u32,
         payload in proptest::collection::vec(any::<u8>(), 0..64),
-        options in 0usize..=10,
+        words in 0usize..=10,
     ) {
         let mut world = scene::world();
         world.config_mut().seed = seed;
-        let dst = Ipv4Addr::new(198, 18, 0, host);
-        let options = vec![1; options * 4];
-        let asked = Datagram { ttl, payload, options, ..CLIENT.sends(dst, layer4) };
+        let dst = outside(f, host);
+        let asked = Datagram { ttl, payload, ..CLIENT.sends(dst, layer4) };
+        let asked = match f {
+            Family::V4 => Datagram { options: vec![1; words * 4], ..asked },
+            Family::V6 if words == 0 => asked,
+            Family::V6 => {
+                let extensions = vec![Extension::new(DESTINATION, words - 1)];
+                Datagram { extensions, ..asked }
+            }
+        };
         out_and_back(&mut world, &CLIENT, &asked);
     }
 
     #[test]
     fn an_answer_of_a_published_port_is_restored_to_the_byte(
+        f in families(),
         sport: u16,
-        src in 1u32..0x0100_0000,
+        src in 1u16..,
         ttl in 2u8..,
         payload in proptest::collection::vec(any::<u8>(), 0..64),
     ) {
-        let src = Ipv4Addr::from_bits(0x0900_0000 | src);
+        let [a, b] = src.to_be_bytes();
+        let src = Dual::new([9, 0, a, b], [0x2001, 0xdb8, 9, 9, 0, 0, 0, src])[f];
         for (dport, port) in [(8080, 80), (5353, 53)] {
             let layer4 = if port == 80 { tcp(sport, dport, TCP_SYN) } else { udp(sport, dport) };
             let mut world = scene::world();
             let payload = payload.clone();
-            let asked = Datagram { ttl, payload, ..incoming(src, ALIAS, layer4) };
+            let asked = Datagram { ttl, payload, ..incoming(src, ALIAS[f], layer4) };
             in_and_back(&mut world, &asked, &WEB, port);
         }
     }
 
     #[test]
-    fn a_hairpin_is_restored_to_the_byte(sport: u16, seed: u32) {
+    fn a_hairpin_is_restored_to_the_byte(f in families(), sport: u16, seed: u32) {
         let mut world = scene::world();
         world.config_mut().seed = seed;
         for (client, at, port, server) in [
-            (CLIENT, HOST, 8080, WEB),
-            (QUIET, HOST, 8080, WEB),
-            (CLIENT, ALIAS, 9090, QUIET),
-            (WEB, HOST, 8080, WEB),
+            (CLIENT, HOST[f], 8080, WEB),
+            (QUIET, HOST[f], 8080, WEB),
+            (CLIENT, ALIAS[f], 9090, QUIET),
+            (WEB, HOST[f], 8080, WEB),
         ] {
             let asked = client.sends(at, tcp(sport, port, TCP_SYN));
             hairpin_and_back(&mut world, &client, &asked, &server);
@@ -139,60 +151,70 @@ proptest! {
 
 #[test]
 fn a_hairpin_keeps_the_clients_address() {
-    let mut world = scene::world();
-    let asked = CLIENT.sends(ALIAS, tcp(40_000, 9090, TCP_SYN));
-    let seen = hairpin_and_back(&mut world, &CLIENT, &asked, &QUIET);
-    assert_eq!((seen.src, seen.layer4), (CLIENT.address, tcp(40_000, 90, TCP_SYN)));
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let asked = CLIENT.sends(ALIAS[f], tcp(40_000, 9090, TCP_SYN));
+        let seen = hairpin_and_back(&mut world, &CLIENT, &asked, &QUIET);
+        assert_eq!((seen.src, seen.layer4), (CLIENT.address[f], tcp(40_000, 90, TCP_SYN)));
+    }
 }
 
 #[test]
 fn a_hairpin_to_a_neighbour_keeps_apart_from_their_own_talk() {
-    let mut world = scene::world();
-    let asked = CLIENT.sends(HOST, tcp(40_000, 8080, TCP_SYN));
-    let seen = hairpin_and_back(&mut world, &CLIENT, &asked, &WEB);
-    assert_eq!(seen.src, CLIENT.address);
-    // The same two ports, on-link: no flow, no translation.
-    let direct = CLIENT.tells(&WEB, tcp(40_000, 80, TCP_SYN));
-    assert_eq!(delivered(&WEB, from_container(&mut world, &CLIENT, &direct)), direct);
-    let back = direct.answer();
-    assert_eq!(delivered(&CLIENT, from_container(&mut world, &WEB, &back)), back);
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let asked = CLIENT.sends(HOST[f], tcp(40_000, 8080, TCP_SYN));
+        let seen = hairpin_and_back(&mut world, &CLIENT, &asked, &WEB);
+        assert_eq!(seen.src, CLIENT.address[f]);
+        // The same two ports, on-link: no flow, no translation.
+        let direct = CLIENT.tells(f, &WEB, tcp(40_000, 80, TCP_SYN));
+        assert_eq!(delivered(&WEB, from_container(&mut world, &CLIENT, &direct)), direct);
+        let back = direct.answer();
+        assert_eq!(delivered(&CLIENT, from_container(&mut world, &WEB, &back)), back);
+    }
 }
 
 #[test]
 fn a_container_that_reaches_itself_sees_its_gateway() {
-    let mut world = scene::world();
-    let asked = WEB.sends(HOST, tcp(40_000, 8080, TCP_SYN));
-    let seen = hairpin_and_back(&mut world, &WEB, &asked, &WEB);
-    assert_eq!((seen.src, seen.layer4), (gateway(ONE), tcp(40_000, 80, TCP_SYN)));
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let asked = WEB.sends(HOST[f], tcp(40_000, 8080, TCP_SYN));
+        let seen = hairpin_and_back(&mut world, &WEB, &asked, &WEB);
+        assert_eq!((seen.src, seen.layer4), (gateway(ONE)[f], tcp(40_000, 80, TCP_SYN)));
+    }
 }
 
 #[test]
 fn one_port_of_snat_serves_many_destinations() {
-    let mut world = scene::world();
-    let config = world.config_mut();
-    (config.snat_low.first, config.snat_low.last) = (5000, 5000);
-    (config.snat_high.first, config.snat_high.last) = (1, 0);
-    for host in 1..200 {
-        let dst = Ipv4Addr::new(198, 18, 0, host);
-        let asked = CLIENT.sends(dst, tcp(40_000, 443, TCP_SYN));
-        let out = forwarded(from_container(&mut world, &CLIENT, &asked));
-        assert_eq!(out.layer4, tcp(5000, 443, TCP_SYN));
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let config = world.config_mut();
+        (config.snat_low.first, config.snat_low.last) = (5000, 5000);
+        (config.snat_high.first, config.snat_high.last) = (1, 0);
+        for host in 1..200 {
+            let dst = outside(f, host);
+            let asked = CLIENT.sends(dst, tcp(40_000, 443, TCP_SYN));
+            let out = forwarded(from_container(&mut world, &CLIENT, &asked));
+            assert_eq!(out.layer4, tcp(5000, 443, TCP_SYN));
+        }
     }
 }
 
 #[test]
 fn netds_own_packets_carry_its_mark_and_next_hop() {
-    use netd_common::{
-        model::run,
-        verdict::{Hook, Verdict},
-    };
-    let mut world = scene::world();
-    let asked = CLIENT.sends(OUTSIDE, tcp(40_000, 443, TCP_ACK));
-    let mut frame = CLIENT.frame(&asked);
-    assert_eq!(run(Hook::FromContainer, &mut frame, &mut world), Verdict::forward(UP0));
-    assert!(frame.translated);
-    assert_eq!(frame.next_hop, Address::from(scene::ROUTER));
-    frame.ifindex = UP0;
-    assert_eq!(run(Hook::ToUplink, &mut frame, &mut world), Verdict::PASS);
-    assert!(!frame.translated, "the mark goes no further");
+    for f in FAMILIES {
+        use netd_common::{
+            model::run,
+            verdict::{Hook, Verdict},
+        };
+        let mut world = scene::world();
+        let asked = CLIENT.sends(OUTSIDE[f], tcp(40_000, 443, TCP_ACK));
+        let mut frame = CLIENT.frame(&asked);
+        assert_eq!(run(Hook::FromContainer, &mut frame, &mut world), Verdict::forward(UP0));
+        assert!(frame.translated);
+        assert_eq!(frame.next_hop, Address::from(scene::ROUTER[f]));
+        frame.ifindex = UP0;
+        assert_eq!(run(Hook::ToUplink, &mut frame, &mut world), Verdict::PASS);
+        assert!(!frame.translated, "the mark goes no further");
+    }
 }

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netd_common::{
     abi::{
-        Address, Be16, FlowKey, PortKey, PortTarget, Prefix, SocketPeer,
+        Address, Be16, PortKey, PortTarget, Prefix, SocketPeer,
         wire::{PROTO_TCP, PROTO_UDP},
     },
     model::{
-        Call, World,
+        Call, Socket, World,
         scene::{self, ALIAS, HOST, OUTSIDE, ROUTED, WEB},
     },
     pipeline::socket,
@@ -17,8 +17,6 @@ use netd_common::{
 
 const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const LOCALHOST6: Ipv6Addr = Ipv6Addr::LOCALHOST;
-const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-const WEB6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 1, 0, 0, 0, 10);
 
 fn at(addr: impl Into<Address>, port: u16) -> (Address, Be16) {
     (addr.into(), Be16::from_host(port))
@@ -53,10 +51,10 @@ fn is_left_alone(world: &mut World, call: Call) {
 
 #[test]
 fn any_address_of_the_hosts_leads_to_the_container() {
-    for addr in [HOST, ALIAS, LOCALHOST, Ipv4Addr::new(127, 8, 8, 8)] {
-        leads_to(&mut scene::world(), tcp(addr, 8080), at(WEB.address, 80));
+    for addr in [HOST.v4(), ALIAS.v4(), LOCALHOST, Ipv4Addr::new(127, 8, 8, 8)] {
+        leads_to(&mut scene::world(), tcp(addr, 8080), at(WEB.address.v4(), 80));
         let call = Call::to(addr, 5353, PROTO_UDP);
-        leads_to(&mut scene::world(), call, at(WEB.address, 53));
+        leads_to(&mut scene::world(), call, at(WEB.address.v4(), 53));
     }
 }
 
@@ -64,12 +62,12 @@ fn any_address_of_the_hosts_leads_to_the_container() {
 fn other_addresses_ports_and_protocols_are_left_alone() {
     let mut world = scene::world();
     for call in [
-        tcp(OUTSIDE, 8080),
-        tcp(HOST, 8081),
-        Call::to(HOST, 8080, PROTO_UDP),
-        Call::to(HOST, 8080, 0),
-        tcp(WEB.address, 80),
-        tcp(HOST6, 8080),
+        tcp(OUTSIDE.v4(), 8080),
+        tcp(HOST.v4(), 8099),
+        Call::to(HOST.v4(), 8080, PROTO_UDP),
+        Call::to(HOST.v4(), 8080, 0),
+        tcp(WEB.address.v4(), 80),
+        tcp(HOST.v6(), 8099),
     ] {
         is_left_alone(&mut world, call);
     }
@@ -80,7 +78,7 @@ fn a_port_of_one_address_is_not_at_loopback() {
     let mut world = scene::world();
     is_left_alone(&mut world, tcp(LOCALHOST, 9090));
     is_left_alone(&mut world, tcp(LOCALHOST6, 9090));
-    leads_to(&mut world, tcp(ALIAS, 9090), at(scene::QUIET.address, 90));
+    leads_to(&mut world, tcp(ALIAS.v4(), 9090), at(scene::QUIET.address.v4(), 90));
 }
 
 #[test]
@@ -88,10 +86,13 @@ fn a_port_of_loopback_is_there_for_processes_alone() {
     let mut world = scene::world();
     let key =
         PortKey { addr: LOCALHOST.into(), port: Be16::from_host(3000), proto: PROTO_TCP, pad: 0 };
-    let target =
-        PortTarget { addr: WEB.address.into(), port: Be16::from_host(30), ..PortTarget::default() };
+    let target = PortTarget {
+        addr: WEB.address.v4().into(),
+        port: Be16::from_host(30),
+        ..PortTarget::default()
+    };
     world.ports.insert(key, target);
-    leads_to(&mut world, tcp(LOCALHOST, 3000), at(WEB.address, 30));
+    leads_to(&mut world, tcp(LOCALHOST, 3000), at(WEB.address.v4(), 30));
     let found = netd_common::pipeline::published::find(&world, PROTO_TCP, &key.addr, key.port);
     assert_eq!(found, None, "a packet can't reach it");
 }
@@ -121,12 +122,16 @@ fn nor_are_they_told_of_anyone_elses_peer() {
 
 #[test]
 fn a_socket_that_cannot_reach_a_container_is_left_alone() {
-    let mut world = scene::world();
+    let mut world = with_ports_of_ipv4_alone();
     is_left_alone(&mut world, Call { source: LOCALHOST.into(), ..tcp(LOCALHOST, 8080) });
-    is_left_alone(&mut world, Call { source: LOCALHOST.into(), ..tcp(HOST, 8080) });
-    is_left_alone(&mut world, Call { source: HOST6.into(), ..tcp(LOCALHOST6, 8080) });
-    is_left_alone(&mut world, Call { bound_to_link: true, ..tcp(HOST, 8080) });
-    leads_to(&mut world, Call { source: ALIAS.into(), ..tcp(HOST, 8080) }, at(WEB.address, 80));
+    is_left_alone(&mut world, Call { source: LOCALHOST.into(), ..tcp(HOST.v4(), 8080) });
+    is_left_alone(&mut world, Call { source: HOST.v6().into(), ..tcp(LOCALHOST6, 8080) });
+    is_left_alone(&mut world, Call { bound_to_link: true, ..tcp(HOST.v4(), 8080) });
+    leads_to(
+        &mut world,
+        Call { source: ALIAS.v4().into(), ..tcp(HOST.v4(), 8080) },
+        at(WEB.address.v4(), 80),
+    );
 }
 
 #[test]
@@ -134,12 +139,16 @@ fn an_allow_list_holds_for_processes_too() {
     let mut world = scene::world();
     world.ports.values_mut().for_each(|target| target.allow = 3);
     world.allow.push((3, Prefix::v4(LOCALHOST.octets(), 8)));
-    world.allow.push((3, Prefix::v4(ALIAS.octets(), 32)));
-    leads_to(&mut world, tcp(LOCALHOST, 8080), at(WEB.address, 80));
-    leads_to(&mut world, tcp(ALIAS, 8080), at(WEB.address, 80));
-    leads_to(&mut world, Call { source: ALIAS.into(), ..tcp(HOST, 8080) }, at(WEB.address, 80));
+    world.allow.push((3, Prefix::v4(ALIAS.v4().octets(), 32)));
+    leads_to(&mut world, tcp(LOCALHOST, 8080), at(WEB.address.v4(), 80));
+    leads_to(&mut world, tcp(ALIAS.v4(), 8080), at(WEB.address.v4(), 80));
+    leads_to(
+        &mut world,
+        Call { source: ALIAS.v4().into(), ..tcp(HOST.v4(), 8080) },
+        at(WEB.address.v4(), 80),
+    );
     world.peers.clear();
-    let mut refused = tcp(HOST, 8080);
+    let mut refused = tcp(HOST.v4(), 8080);
     for go in [socket::connect::<Call, World>, socket::send] {
         let verdict = go(&mut refused, &mut world);
         assert_eq!(verdict, Verdict::drop(DropReason::NotAllowed));
@@ -150,35 +159,35 @@ fn an_allow_list_holds_for_processes_too() {
 #[test]
 fn a_routed_container_is_reached_at_its_own_address() {
     let mut world = scene::world();
-    let addr = ROUTED.address.into();
+    let addr = ROUTED.address.v4().into();
     let port = Be16::from_host(80);
     let key = PortKey { addr, port, proto: PROTO_TCP, pad: 0 };
     world.ports.insert(key, PortTarget { addr, port, allow: 9, ..PortTarget::default() });
-    is_left_alone(&mut world, tcp(ROUTED.address, 80));
+    is_left_alone(&mut world, tcp(ROUTED.address.v4(), 80));
 }
 
 #[test]
 fn ports_of_ipv6_are_at_every_ipv6_address() {
     let mut world = scene::world();
-    world.host_addresses.insert(HOST6.into());
-    for (proto, port) in [(PROTO_TCP, 8080), (PROTO_UDP, 5353)] {
-        let key = PortKey { addr: Address::ANY6, port: Be16::from_host(port), proto, pad: 0 };
-        let (addr, port) = at(WEB6, 80);
-        world.ports.insert(key, PortTarget { addr, port, ..PortTarget::default() });
+    for addr in [HOST.v6(), LOCALHOST6] {
+        leads_to(&mut world, tcp(addr, 8080), at(WEB.address.v6(), 80));
+        leads_to(&mut world, Call::to(addr, 5353, PROTO_UDP), at(WEB.address.v6(), 53));
     }
-    for addr in [HOST6, LOCALHOST6] {
-        leads_to(&mut world, tcp(addr, 8080), at(WEB6, 80));
-        leads_to(&mut world, Call::to(addr, 5353, PROTO_UDP), at(WEB6, 80));
-    }
-    leads_to(&mut world, tcp(LOCALHOST, 8080), at(WEB.address, 80));
+    leads_to(&mut world, tcp(LOCALHOST, 8080), at(WEB.address.v4(), 80));
+}
+
+fn with_ports_of_ipv4_alone() -> World {
+    let mut world = scene::world();
+    world.ports.retain(|key, _| key.addr != Address::ANY6);
+    world
 }
 
 #[test]
 fn a_connection_by_loopback_in_ipv6_reaches_a_port_of_ipv4() {
-    let mut world = scene::world();
+    let mut world = with_ports_of_ipv4_alone();
     let mut call = tcp(LOCALHOST6, 8080);
     assert_eq!(socket::connect(&mut call, &mut world), Verdict::TRANSLATED);
-    assert_eq!(call.peer, at(WEB.address, 80));
+    assert_eq!(call.peer, at(WEB.address.v4(), 80));
     socket::restore(&mut call, &world);
     assert_eq!(call.peer, at(LOCALHOST6, 8080));
 
@@ -190,10 +199,8 @@ fn a_connection_by_loopback_in_ipv6_reaches_a_port_of_ipv4() {
 
 #[test]
 fn unless_a_program_of_the_hosts_is_there() {
-    let mut world = scene::world();
-    let (src, dport) = at(LOCALHOST6, 8080);
-    let local = FlowKey { src, dst: src, dport, proto: PROTO_TCP, ..FlowKey::default() };
-    world.sockets.insert(local);
+    let mut world = with_ports_of_ipv4_alone();
+    world.sockets.push(Socket::bound(PROTO_TCP, Some(scene::LOCALHOST), 8080));
     is_left_alone(&mut world, tcp(LOCALHOST6, 8080));
 }
 
@@ -202,7 +209,7 @@ fn what_was_asked_for_stays_known_with_its_protocol() {
     let mut world = scene::world();
     socket::connect(&mut tcp(LOCALHOST, 8080), &mut world);
     let (key, peer) = world.peers.iter().next().unwrap();
-    assert_eq!((key.cookie, IpAddr::from(key.addr)), (7, WEB.address.into()));
+    assert_eq!((key.cookie, IpAddr::from(key.addr)), (7, WEB.address.v4().into()));
     let (addr, port) = at(LOCALHOST, 8080);
     assert_eq!(*peer, SocketPeer { addr, port, proto: PROTO_TCP, pad: 0 });
 }

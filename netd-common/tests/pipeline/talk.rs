@@ -1,12 +1,18 @@
 //! Both ends of a conversation, and the host between them.
 
+use std::net::IpAddr;
+
 use netd_common::{
+    abi::Family,
     model::{
-        self, Datagram, Frame, Layer4, World, checksums,
-        scene::{Container, ROUTER_MAC, UP0, UPLINK_MAC},
+        self, Datagram, Frame, Layer4, World,
+        cases::FAMILIES,
+        checksums,
+        scene::{self, Container, Dual, ROUTER_MAC, UP0, UPLINK_MAC},
     },
     verdict::{Hook, Verdict},
 };
+use proptest::prelude::*;
 
 /// A container's packet, and what it became.
 #[track_caller]
@@ -21,7 +27,7 @@ pub(crate) fn from_container(
 /// A packet from outside, and what it became.
 #[track_caller]
 pub(crate) fn from_uplink(world: &mut World, datagram: &Datagram) -> (Verdict, Datagram) {
-    through(world, Hook::FromUplink, Frame::new(UP0, datagram.frame()))
+    through(world, Hook::FromUplink, scene::frame(UP0, datagram.frame()))
 }
 
 /// Whatever comes out has its checksums in order.
@@ -65,6 +71,16 @@ pub(crate) fn forwarded((verdict, datagram): (Verdict, Datagram)) -> Datagram {
 #[track_caller]
 pub(crate) fn delivered(to: &Container, (verdict, datagram): (Verdict, Datagram)) -> Datagram {
     assert_eq!(verdict, Verdict::deliver(to.ifindex));
-    assert_eq!((datagram.dst_mac, datagram.dst), (to.mac, to.address));
+    assert_eq!((datagram.dst_mac, datagram.dst), (to.mac, to.address[datagram.family()]));
     datagram
+}
+
+/// Someone behind the default route.
+pub(crate) fn outside(family: Family, host: u8) -> IpAddr {
+    let v6 = [0x2001, 0xdb8, 9, 0, 0, 0, 0, u16::from(host)];
+    Dual::new([198, 18, 0, host], v6)[family]
+}
+
+pub(crate) fn families() -> impl Strategy<Value = Family> {
+    proptest::sample::select(&FAMILIES[..])
 }

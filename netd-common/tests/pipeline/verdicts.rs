@@ -18,7 +18,7 @@ fn packets_become_what_the_table_says() {
         let before = world.stats.clone();
         let mut frame = case.frame.clone();
         let verdict = model::run(case.hook, &mut frame, &mut world);
-        let what = format!("{}: {}", case.hook.name(), case.what);
+        let what = case.name();
         assert_eq!(verdict, case.verdict, "{what}");
         if verdict != Verdict::drop(DropReason::EditFailed) {
             assert_eq!(frame.bytes, case.bytes, "{what}");

@@ -94,7 +94,7 @@ fn nat(original: &Flow) -> &'static str {
     }
 }
 
-fn protocol(number: u8) -> String {
+pub(super) fn protocol(number: u8) -> String {
     match number {
         wire::PROTO_TCP => "tcp".to_owned(),
         wire::PROTO_UDP => "udp".to_owned(),

@@ -8,12 +8,14 @@
 mod flows;
 mod host;
 mod lifecycle;
+mod monitor;
 mod requests;
 mod start;
 mod work;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use netd_common::abi::Event;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -42,6 +44,8 @@ const REFRESH: Duration = Duration::from_millis(125);
 enum Notice {
     /// The shim of a container has ended, or never came.
     Ended(Id),
+    /// Programs have told of what they dropped.
+    Drops(Vec<Event>),
 }
 
 #[derive(Debug)]
@@ -58,6 +62,7 @@ struct Agent {
     /// Requests that wait for a container's end.
     waiting: HashMap<Id, Vec<lifecycle::Waiting>>,
     notices: mpsc::Sender<Notice>,
+    monitor: monitor::Monitor,
 }
 
 impl Agent {
@@ -72,6 +77,8 @@ impl Agent {
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(monitor::LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh: Option<Instant> = None;
         let mut refreshed = Instant::now();
         loop {
@@ -81,7 +88,10 @@ impl Agent {
                     Some(request) => self.answer(request).await,
                     None => break,
                 },
-                Some(Notice::Ended(id)) = notices.recv() => self.ended(&id).await,
+                Some(notice) = notices.recv() => match notice {
+                    Notice::Ended(id) => self.ended(&id).await,
+                    Notice::Drops(drops) => self.tell_drops(&drops),
+                },
                 event = changes.recv() => {
                     if event.is_none() {
                         tracing::warn!("the watch on links and routes ended; starting it again");
@@ -96,6 +106,7 @@ impl Agent {
                     }
                 }
                 _ = sweep.tick() => self.sweep(),
+                _ = look.tick(), if self.monitor.is_on() => self.look_after_listeners(),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }

@@ -77,6 +77,7 @@ impl Agent {
             Request::Ipam(to) => reply!(to, Ok(self.lease_rows())),
             Request::Flows(to) => reply!(to, self.flow_rows()),
             Request::Stats(to) => reply!(to, self.stat_rows()),
+            Request::Monitor(to) => reply!(to, self.listen()),
         }
     }
 

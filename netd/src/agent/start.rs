@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use netd_common::abi::NetworkKey;
 use tokio::sync::Notify;
 
-use super::{Agent, channels, host, work::Work};
+use super::{Agent, channels, host, monitor, work::Work};
 use crate::{
     api::server::Listener,
     cli::agent::Options,
@@ -112,7 +112,10 @@ impl Agent {
             flow_table_size: config.flow_table_size,
             attach: options.clsact.then_some(AttachMode::Clsact),
         };
-        let datapath = Datapath::load(&paths.pins, &load)?;
+        let mut datapath = Datapath::load(&paths.pins, &load)?;
+        if let Some(events) = datapath.take_events() {
+            monitor::read(events, notices.clone()).context("failed to read the drops")?;
+        }
         let mut agent = Self {
             config,
             paths,
@@ -123,6 +126,7 @@ impl Agent {
             host: host::Told::default(),
             waiting: std::collections::HashMap::new(),
             notices,
+            monitor: monitor::Monitor::new(),
         };
         agent.undo_intents().await?;
         if let Err(error) = agent.reconcile(rebooted).await {

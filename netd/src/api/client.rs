@@ -10,15 +10,15 @@ use std::{
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Method, Request, StatusCode,
-    body::Bytes,
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, task::JoinHandle};
 
 use super::types::{
     ApiError, Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow,
@@ -55,6 +55,8 @@ impl ClientError {
 }
 
 type Result<T> = std::result::Result<T, ClientError>;
+/// The task that moves a connection's bytes.
+type Driver = JoinHandle<hyper::Result<()>>;
 
 impl Client {
     /// A client of the agent that listens on `socket`. Connects with the first
@@ -169,6 +171,16 @@ impl Client {
         self.get("/v1/stats").await
     }
 
+    /// Each drop as it happens: a stream of [`super::monitor::MonitorEvent`]s.
+    pub async fn monitor(&self) -> Result<Lines> {
+        let (response, driver) = self.call(Method::GET, "/v1/monitor", Bytes::new()).await?;
+        if response.status().is_success() {
+            let body = response.into_body();
+            return Ok(Lines { socket: self.socket.clone(), body, driver, read: Vec::new() });
+        }
+        Err(self.refusal(response).await)
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.bare(Method::GET, path).await
     }
@@ -194,7 +206,27 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T> {
-        let broken = |source| ClientError::Connection { socket: self.socket.clone(), source };
+        let (response, driver) = self.call(method, path, body).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let status = response.status();
+        let bytes = response.into_body().collect().await;
+        driver.abort();
+        let bytes = bytes.map_err(|source| self.connection_error(source))?.to_bytes();
+        let json: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+        serde_json::from_slice(json).map_err(|source| self.answer_error(status, source))
+    }
+
+    /// Sends a request; what drives its connection must live until the answer
+    /// is read.
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Driver)> {
+        let broken = |source| self.connection_error(source);
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|source| self.connect_error(source))?;
         let (mut sender, connection) =
@@ -209,17 +241,23 @@ impl Client {
             .body(Full::new(body))
             .expect("an escaped path and constant headers make a valid request");
         let response = sender.send_request(request).await.map_err(broken)?;
+        Ok((response, driver))
+    }
+
+    /// What an answer says that is no success.
+    async fn refusal(&self, response: Response<Incoming>) -> ClientError {
         let status = response.status();
-        let bytes = response.into_body().collect().await.map_err(broken)?.to_bytes();
-        driver.abort();
-        if status.is_success() {
-            let json: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-            return serde_json::from_slice(json)
-                .map_err(|source| self.answer_error(status, source));
+        match response.into_body().collect().await {
+            Err(source) => self.connection_error(source),
+            Ok(body) => match serde_json::from_slice(&body.to_bytes()) {
+                Ok(error) => ClientError::Agent { status: status.as_u16(), error },
+                Err(source) => self.answer_error(status, source),
+            },
         }
-        let error =
-            serde_json::from_slice(&bytes).map_err(|source| self.answer_error(status, source))?;
-        Err(ClientError::Agent { status: status.as_u16(), error })
+    }
+
+    fn connection_error(&self, source: hyper::Error) -> ClientError {
+        ClientError::Connection { socket: self.socket.clone(), source }
     }
 
     fn connect_error(&self, source: io::Error) -> ClientError {
@@ -232,6 +270,40 @@ impl Client {
 
     fn answer_error(&self, status: StatusCode, source: serde_json::Error) -> ClientError {
         ClientError::Answer { socket: self.socket.clone(), status: status.as_u16(), source }
+    }
+}
+
+/// An answer that comes line by line.
+#[derive(Debug)]
+pub struct Lines {
+    socket: PathBuf,
+    body: Incoming,
+    driver: Driver,
+    /// What came after the last line feed.
+    read: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, without its line feed. `None`: the agent has ended the
+    /// answer. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Result<Option<String>> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).take(end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+            }
+            let broken = |source| ClientError::Connection { socket: self.socket.clone(), source };
+            match self.body.frame().await.transpose().map_err(broken)? {
+                Some(frame) => self.read.extend(frame.into_data().unwrap_or_default()),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod inspect;
 mod listener;
+pub mod monitor;
 pub mod rows;
 pub mod server;
 pub mod service;

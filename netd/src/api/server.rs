@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use super::listener::{Listener, ServerError};
 use super::{
+    monitor,
     service::{Handle, Kind, Removal, Request, ServiceError, Which},
     types::{ApiError, Connect, ContainerCreate, NetworkCreate, Ports, Started, Stop},
 };
@@ -58,6 +59,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/ipam", get(ipam))
         .route("/v1/flows", get(flows))
         .route("/v1/stats", get(stats))
+        .route("/v1/monitor", get(monitor))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_route)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -205,6 +207,10 @@ async fn flows(State(agent): Agent) -> Answer {
 
 async fn stats(State(agent): Agent) -> Answer {
     agent.call(Request::Stats).await.map(ok)
+}
+
+async fn monitor(State(agent): Agent) -> Answer {
+    agent.call(Request::Monitor).await.map(monitor::answer)
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> ServiceError {

@@ -6,9 +6,12 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use crate::controller::Kind;
 
-use super::types::{
-    Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow, NetworkCreate,
-    NetworkSummary, PortRow, Ports, Pruned, Sandbox, Started, StatRow, Stop,
+use super::{
+    monitor::Listener,
+    types::{
+        Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow,
+        NetworkCreate, NetworkSummary, PortRow, Ports, Pruned, Sandbox, Started, StatRow, Stop,
+    },
 };
 
 /// Where an answer goes. A send that fails means that the client has left.
@@ -40,6 +43,7 @@ pub enum Request {
     Ipam(Reply<Vec<LeaseRow>>),
     Flows(Reply<Vec<FlowRow>>),
     Stats(Reply<Vec<StatRow>>),
+    Monitor(Reply<Listener>),
 }
 
 /// The containers that a list shows.

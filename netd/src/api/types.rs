@@ -24,6 +24,7 @@
 //! | `GET /v1/ipam` | | `[LeaseRow]` |
 //! | `GET /v1/flows` | | `[FlowRow]` |
 //! | `GET /v1/stats` | | `[StatRow]` |
+//! | `GET /v1/monitor` | | lines, each a [`super::monitor::MonitorEvent`], without an end |
 //!
 //! An error is an [`ApiError`] with status 400 (bad request), 404 (no such
 //! thing), 409 (conflict) or 500.

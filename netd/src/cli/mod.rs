@@ -10,6 +10,7 @@ mod flows;
 mod inspect;
 mod ipam;
 mod logs;
+mod monitor;
 mod network;
 mod output;
 mod parse;
@@ -82,6 +83,7 @@ enum Command {
     Port(port::Command),
     Ipam(ipam::Args),
     Flows(flows::Args),
+    Monitor(monitor::Args),
     Stats(stats::Args),
     Doctor(doctor::Args),
     #[command(hide = true)]
@@ -155,6 +157,7 @@ impl Command {
             Self::Port(command) => command.run(context).await,
             Self::Ipam(args) => args.run(context).await,
             Self::Flows(args) => args.run(context).await,
+            Self::Monitor(args) => args.run(context).await,
             Self::Stats(args) => args.run(context).await,
             Self::Doctor(args) => args.run(context).await,
             Self::Agent(_) | Self::Shim(_) => unreachable!("`main` runs these without a context"),

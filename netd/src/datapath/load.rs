@@ -13,6 +13,7 @@ use super::{
     AttachMode, Datapath, Error, Links,
     allow::AllowLists,
     bpffs::Pins,
+    events::Events,
     flows::FlowTables,
     tables::{Tables, take},
 };
@@ -55,8 +56,9 @@ impl Datapath {
         let flows = Arc::new(FlowTables::open(&mut ebpf, pins.path())?);
         let tables = Tables::open(&mut ebpf)?;
         let allow = AllowLists::open(&mut ebpf)?;
+        let events = Some(Events::open(&mut ebpf)?);
         let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
-        Ok(Self { links, tables, allow, flows, pins })
+        Ok(Self { links, tables, allow, flows, events, pins })
     }
 }
 

@@ -5,6 +5,7 @@ mod allow;
 mod attach;
 mod batch;
 mod bpffs;
+mod events;
 pub mod flows;
 mod load;
 mod tables;
@@ -13,10 +14,11 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use attach::{AttachMode, Direction};
 use aya::programs::SchedClassifier;
+pub use events::Events;
 pub use flows::{FlowEntry, SweepReport};
 pub use load::Options;
 pub(crate) use tables::family;
-pub use tables::{HostFacts, UplinkFacts};
+pub use tables::{HostFacts, Telling, UplinkFacts};
 
 use allow::AllowLists;
 use attach::Links;
@@ -54,6 +56,7 @@ pub struct Datapath {
     pub allow: AllowLists,
     /// Shared with whoever sweeps in the background.
     pub flows: Arc<FlowTables>,
+    events: Option<Events>,
     pins: bpffs::Pins,
 }
 
@@ -75,6 +78,11 @@ impl Datapath {
         use netd_common::abi::names::{FROM_UPLINK, TO_UPLINK};
         self.links.attach(link, Direction::Egress, TO_UPLINK)?;
         self.links.attach(link, Direction::Ingress, FROM_UPLINK)
+    }
+
+    /// The drops that programs tell of, for the one who reads them.
+    pub fn take_events(&mut self) -> Option<Events> {
+        self.events.take()
     }
 
     /// Removes the pins of links other than `wanted`: what an earlier run left.

@@ -13,8 +13,8 @@ use aya::{
 use ipnetwork::IpNetwork;
 use netd_common::{
     abi::{
-        ABI_VERSION, Address, Config, Counter, Endpoint, Family, Link, Network, NetworkKey,
-        PortKey, PortRange, PortTarget, Uplink, names,
+        ABI_VERSION, Address, Config, Counter, Endpoint, EventSlot, Family, Link, Network,
+        NetworkKey, PortKey, PortRange, PortTarget, Uplink, names,
         stats::{HOOKS, OUTCOMES},
         wire::PROTO_UDP,
     },
@@ -44,6 +44,13 @@ pub struct HostFacts {
     pub netns_cookie: u64,
 }
 
+/// Whether programs tell of their drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    On,
+    Off,
+}
+
 pub struct Tables {
     endpoints: HashMap<MapData, Address, Endpoint>,
     links: HashMap<MapData, u32, Link>,
@@ -59,6 +66,7 @@ pub struct Tables {
     listed: BTreeSet<PortKey>,
     stats: PerCpuArray<MapData, Counter>,
     config: Array<MapData, Config>,
+    event_slots: PerCpuArray<MapData, EventSlot>,
 }
 
 impl std::fmt::Debug for Tables {
@@ -96,7 +104,7 @@ pub(super) fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
 
 impl Tables {
     pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        Ok(Self {
+        let mut tables = Self {
             endpoints: take(ebpf, names::ENDPOINTS)?,
             links: take(ebpf, names::LINKS)?,
             networks: take(ebpf, names::NETWORKS)?,
@@ -109,7 +117,11 @@ impl Tables {
             listed: BTreeSet::new(),
             stats: take(ebpf, names::STATS)?,
             config: take(ebpf, names::CONFIG)?,
-        })
+            event_slots: take(ebpf, names::EVENT_SLOTS)?,
+        };
+        // Whoever listened was an earlier agent's.
+        tables.tell_events(Telling::Off)?;
+        Ok(tables)
     }
 
     /// The endpoint by each of its addresses, and its host side as a link of
@@ -277,6 +289,22 @@ impl Tables {
         // A route may have changed with any of it.
         config.route_generation = config.route_generation.wrapping_add(1);
         self.config.set(0, config, 0).map_err(failed(names::CONFIG))
+    }
+
+    /// Whether programs tell of their drops.
+    pub fn tell_events(&mut self, telling: Telling) -> Result<(), Error> {
+        let mut config = self.config.get(&0, 0).map_err(failed(names::CONFIG))?;
+        match telling {
+            Telling::On => config.features |= Config::MONITOR,
+            Telling::Off => config.features &= !Config::MONITOR,
+        }
+        self.config.set(0, config, 0).map_err(failed(names::CONFIG))
+    }
+
+    /// Drops that programs did not tell of while they were to, ever.
+    pub fn events_left_out(&self) -> Result<u64, Error> {
+        let slots = self.event_slots.get(&0, 0).map_err(failed(names::EVENT_SLOTS))?;
+        Ok(slots.iter().map(|slot| slot.left_out).sum())
     }
 
     /// Removes what is not among the wanted: what an earlier run left. A

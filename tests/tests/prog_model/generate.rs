@@ -1,17 +1,18 @@
 //! Packets by chance, of which enough make sense for flows to live and die.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netd_common::{
     abi::{
-        Mac,
+        Family, Mac,
         wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     },
     model::{
-        Arp, Datagram, Frame, Layer4,
+        Arp, DESTINATION, Datagram, Extension, Frame, HOP_BY_HOP, Layer4, ROUTING,
+        cases::FAMILIES,
         scene::{
-            self, ALIAS, CLIENT, CONTAINERS, FAR, HOST, HOST1, OFF, OUTSIDE, ROUTER_MAC,
-            UNREACHABLE, UP0, UP1, UPLINK_MAC, WEB, gateway, incoming,
+            self, ALIAS, CLIENT, CONTAINERS, Dual, FAR, HOST, HOST1, LOCALHOST, NOBODY, OFF,
+            OUTSIDE, ROUTER_MAC, UNREACHABLE, UP0, UP1, UPLINK_MAC, WEB, gateway, incoming,
         },
     },
     verdict::{Hook, Verdict},
@@ -75,13 +76,14 @@ impl Generator {
         if self.random.once_in(40) {
             ifindex = self.random.pick(&CONTAINERS).ifindex;
         }
-        let mut frame = Frame::new(ifindex, datagram.frame());
+        let mut frame = scene::frame(ifindex, datagram.frame());
         if self.random.once_in(30) {
             frame.bytes = self.arp();
         }
         if self.random.once_in(15) {
             self.spoil(&mut frame);
         }
+        frame.for_another = scene::is_for_another(&frame);
         Step { hook, frame }
     }
 
@@ -125,31 +127,32 @@ impl Generator {
 
     fn new_line(&mut self) -> Line {
         let layer4 = self.layer4();
+        let f = self.random.pick(&FAMILIES);
         let container = self.random.pick(&CONTAINERS);
         match self.random.below(12) {
             0..=4 => {
-                let dst = self.destination();
+                let dst = self.destination(f);
                 let datagram = container.sends(dst, layer4);
                 Line { hook: Hook::FromContainer, ifindex: container.ifindex, datagram }
             }
             5 => {
                 let other = self.random.pick(&CONTAINERS);
-                let datagram = container.tells(&other, layer4);
+                let datagram = container.tells(f, &other, layer4);
                 Line { hook: Hook::FromContainer, ifindex: container.ifindex, datagram }
             }
             6..=8 => {
-                let (src, dst) = (self.source(), self.destination());
+                let (src, dst) = (self.source(f), self.destination(f));
                 let ifindex = self.random.pick(&[UP0, UP1]);
                 Line { hook: Hook::FromUplink, ifindex, datagram: incoming(src, dst, layer4) }
             }
             9 => {
-                let mut datagram = incoming(self.source(), container.address, layer4);
+                let mut datagram = incoming(self.source(f), container.address[f], layer4);
                 (datagram.src_mac, datagram.dst_mac) = (container.gateway_mac, container.mac);
                 Line { hook: Hook::ToContainer, ifindex: container.ifindex, datagram }
             }
             _ => {
-                let src = self.source();
-                let mut datagram = incoming(src, self.destination(), layer4);
+                let src = self.source(f);
+                let mut datagram = incoming(src, self.destination(f), layer4);
                 (datagram.src_mac, datagram.dst_mac) = (UPLINK_MAC, ROUTER_MAC);
                 let ifindex = self.random.pick(&[UP0, UP1]);
                 Line { hook: Hook::ToUplink, ifindex, datagram }
@@ -172,7 +175,7 @@ impl Generator {
         }
     }
 
-    fn destination(&mut self) -> Ipv4Addr {
+    fn destination(&mut self, f: Family) -> IpAddr {
         let fixed = [
             OUTSIDE,
             OUTSIDE,
@@ -184,49 +187,66 @@ impl Generator {
             UNREACHABLE,
             OFF,
             gateway(scene::ONE),
-            Ipv4Addr::LOCALHOST,
-            Ipv4Addr::BROADCAST,
-            Ipv4Addr::UNSPECIFIED,
-            Ipv4Addr::new(224, 0, 0, 251),
-            Ipv4Addr::new(172, 18, 255, 255),
-            Ipv4Addr::new(172, 18, 7, 7),
-            Ipv4Addr::new(192, 0, 2, 255),
-            Ipv4Addr::new(192, 0, 2, 200),
+            LOCALHOST,
+            Dual::new([255; 4], [0xff02, 0, 0, 0, 0, 0, 0, 1]),
+            Dual::new([0; 4], [0; 8]),
+            Dual::new([224, 0, 0, 251], [0xff05, 0, 0, 0, 0, 0, 0, 0xfb]),
+            Dual::new([172, 18, 255, 255], [0xfd00, 0, 0, 1, 0, 0, 0, 0]),
+            NOBODY,
+            Dual::new([192, 0, 2, 255], [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0]),
+            Dual::new([192, 0, 2, 200], [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x200]),
         ];
         match self.random.below(10) {
-            0 => self.random.pick(&CONTAINERS).address,
-            1 => Ipv4Addr::from_bits(u32::from(self.random.word()) << 16 | 0x0505),
-            _ => self.random.pick(&fixed),
+            0 => self.random.pick(&CONTAINERS).address[f],
+            1 => self.anyone(f),
+            _ => self.random.pick(&fixed)[f],
         }
     }
 
-    fn source(&mut self) -> Ipv4Addr {
-        let fixed = [OUTSIDE, OUTSIDE, FAR, FAR, HOST, gateway(scene::ONE), Ipv4Addr::LOCALHOST];
+    fn source(&mut self, f: Family) -> IpAddr {
+        let fixed = [OUTSIDE, OUTSIDE, FAR, FAR, HOST, gateway(scene::ONE), LOCALHOST];
         match self.random.below(4) {
-            0 => self.random.pick(&CONTAINERS).address,
-            _ => self.random.pick(&fixed),
+            0 => self.random.pick(&CONTAINERS).address[f],
+            _ => self.random.pick(&fixed)[f],
+        }
+    }
+
+    fn anyone(&mut self, f: Family) -> IpAddr {
+        let word = self.random.word();
+        match f {
+            Family::V4 => Ipv4Addr::from_bits(u32::from(word) << 16 | 0x0505).into(),
+            Family::V6 => Ipv6Addr::new(word, 0xdb8, 0, 0, 0, 0, 0, 5).into(),
         }
     }
 
     /// One field of a good packet is another than it was.
     fn disturb(&mut self, datagram: &mut Datagram) {
+        let f = datagram.family();
         match self.random.below(10) {
             0 | 1 => datagram.ttl = self.random.pick(&[0, 1, 2, 255]),
             2 => datagram.src_mac = self.random.pick(&MACS),
             3 => datagram.dst_mac = self.random.pick(&MACS),
-            4 => datagram.src = self.source(),
-            5 => {
+            4 => datagram.src = self.source(f),
+            5 if f == Family::V4 => {
                 let len = 4 * self.random.below(11);
                 datagram.options = vec![1; len];
             }
+            5 => datagram.extensions = self.extensions(),
             6 => datagram.fragment = self.random.pick(&[0x2000, 0x4000, 0x00b9, 0x20b9, 0x8000]),
             7 => {
                 let len = self.random.below(1600);
                 datagram.payload = self.random.bytes(len);
             }
-            8 => datagram.id = self.random.word(),
-            _ => datagram.dst = WEB.address,
+            8 => datagram.id = self.random.word().into(),
+            _ => datagram.dst = WEB.address[f],
         }
+    }
+
+    fn extensions(&mut self) -> Vec<Extension> {
+        let kinds = [HOP_BY_HOP, DESTINATION, ROUTING, DESTINATION];
+        let count = self.random.below(4);
+        let one = |random: &mut Random| Extension::new(random.pick(&kinds), random.below(4));
+        (0..count).map(|_| one(&mut self.random)).collect()
     }
 
     fn arp(&mut self) -> Vec<u8> {
@@ -234,13 +254,13 @@ impl Generator {
         let mut message = Arp {
             src_mac: own.mac,
             sender_mac: own.mac,
-            sender: own.address,
-            target: gateway(own.network),
+            sender: own.address.v4(),
+            target: gateway(own.network).v4(),
         };
         match self.random.below(6) {
             0 => message.src_mac = other.mac,
             1 => message.sender_mac = other.mac,
-            2 => message.sender = other.address,
+            2 => message.sender = other.address.v4(),
             _ => {}
         }
         message.frame()

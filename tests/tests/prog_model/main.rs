@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use generate::{Generator, Step};
 use netd_common::{
-    abi::{Address, Flow, FlowKey, PortRange},
+    abi::{Address, Flow, FlowKey, Fragment, FragmentKey, PortRange},
     model::{self, World, scene},
     verdict::{Hook, Verdict},
 };
@@ -35,7 +35,7 @@ fn the_model_and_the_kernel_agree_on_random_conversations() {
             eprintln!("{SEED}={sequence}");
             let mut world = scene::world();
             world.stats = stats;
-            converse(sequence, &mut kernel, &mut world);
+            converse(sequence, PACKETS, &mut kernel, &mut world);
             stats = world.stats;
         }
         assert_eq!(kernel.stats(), stats);
@@ -58,7 +58,7 @@ fn they_agree_when_the_flow_table_is_full() {
             let src = Address::v4([203, 0, pad[0], pad[1]]);
             world.flows.insert(FlowKey { src, ..FlowKey::default() }, Flow::default());
         }
-        converse(1, &mut kernel, &mut world);
+        converse(1, 4 * PACKETS, &mut kernel, &mut world);
         let answered =
             world.embryonic.values().any(|flow| !flow.has(Flow::ORIGINAL) && flow.packets > 1);
         assert!(answered, "an answered flow found no room");
@@ -67,7 +67,7 @@ fn they_agree_when_the_flow_table_is_full() {
 }
 
 /// One sequence of packets, each sent through both.
-fn converse(seed: u64, kernel: &mut Kernel, world: &mut World) {
+fn converse(seed: u64, packets: usize, kernel: &mut Kernel, world: &mut World) {
     let mut generator = Generator::new(Random::new(seed));
     let config = world.config_mut();
     config.seed = u32::from(generator.random().word());
@@ -77,7 +77,7 @@ fn converse(seed: u64, kernel: &mut Kernel, world: &mut World) {
         config.snat_high = PortRange { first: 1, last: 0 };
     }
     kernel.mirror(world);
-    for n in 0..PACKETS {
+    for n in 0..packets {
         let step = std::iter::repeat_with(|| generator.step())
             .find(|step| Kernel::takes(&step.frame))
             .expect("most packets can be run");
@@ -91,6 +91,8 @@ fn converse(seed: u64, kernel: &mut Kernel, world: &mut World) {
     let (flows, embryonic) = (kernel.flows(), kernel.embryonic());
     assert_eq!(timeless(flows), timeless(world.flows.clone()));
     assert_eq!(timeless(embryonic), timeless(world.embryonic.clone()));
+    let fragments = kernel.fragments().into_iter();
+    assert_eq!(begun(fragments), begun(world.fragments.clone()));
 }
 
 #[track_caller]
@@ -140,6 +142,13 @@ fn change_the_world(generator: &mut Generator, kernel: &mut Kernel, world: &mut 
 /// By key, without the clock.
 fn timeless(table: impl IntoIterator<Item = (FlowKey, Flow)>) -> BTreeMap<FlowKey, Flow> {
     table.into_iter().map(|(key, flow)| (key, Flow { last_seen: 0, ..flow })).collect()
+}
+
+/// Datagrams by key, without the clock.
+fn begun(
+    table: impl IntoIterator<Item = (FragmentKey, Fragment)>,
+) -> BTreeMap<FragmentKey, Fragment> {
+    table.into_iter().map(|(key, one)| (key, Fragment { begun: 0, ..one })).collect()
 }
 
 fn report(stats: &BTreeMap<(u32, u32), netd_common::abi::Counter>) {

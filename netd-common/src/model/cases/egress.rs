@@ -1,15 +1,16 @@
 //! What the host's own stack sends, to a container or to an uplink.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use std::{vec, vec::Vec};
 
-use super::{Case, SNAT_PORT, cut_short, rst, syn, udp};
+use super::{ALL_NODES, Case, SNAT_PORT, cut_short, rst, syn, udp};
 use crate::{
+    abi::Family,
     model::{
         Datagram, Frame, Layer4,
         scene::{
-            CLIENT, Container, HOST, INNER, OFF, ONE, OUTSIDE, QUIET, ROUTED, ROUTER_MAC, UP0,
-            UPLINK_MAC, WEB, gateway, incoming,
+            CLIENT, Container, HOST, INNER, NOBODY, OFF, ONE, OUTSIDE, QUIET, ROUTED, ROUTER_MAC,
+            UP0, UPLINK_MAC, WEB, family, frame, gateway, incoming,
         },
         std,
     },
@@ -20,34 +21,38 @@ use crate::{
     },
 };
 
-pub(super) fn cases() -> Vec<Case> {
-    [to_container(), to_uplink(), safety_net()].concat()
+pub(super) fn cases(f: Family) -> Vec<Case> {
+    [to_container(f), to_uplink(f), safety_net(f)].concat()
 }
 
 /// From `src` to the container, as the bridge sends it.
-fn reaches(container: &Container, src: Ipv4Addr, layer4: Layer4) -> Frame {
+fn reaches(container: &Container, src: IpAddr, layer4: Layer4) -> Frame {
     let (src_mac, dst_mac) = (container.gateway_mac, container.mac);
-    let datagram = Datagram { src_mac, dst_mac, ..incoming(src, container.address, layer4) };
+    let datagram =
+        Datagram { src_mac, dst_mac, ..incoming(src, container.address[family(src)], layer4) };
     container.frame(&datagram)
 }
 
-fn to_container() -> Vec<Case> {
+fn to_container(f: Family) -> Vec<Case> {
     let case = |what, frame| Case::new(ToContainer, what, frame);
-    let lies = cut_short(reaches(&WEB, HOST, syn(1, 2)));
-    let mut arp = reaches(&WEB, HOST, syn(1, 2));
+    let lies = cut_short(reaches(&WEB, HOST[f], syn(1, 2)));
+    let mut arp = reaches(&WEB, HOST[f], syn(1, 2));
     arp.bytes[12..14].copy_from_slice(&[8, 6]);
-    let broadcast = CLIENT.sends(Ipv4Addr::new(172, 18, 255, 255), udp(68, 67));
+    let everyone = Ipv4Addr::new(172, 18, 255, 255).into();
+    let everyone = if f == Family::V4 { everyone } else { ALL_NODES };
+    let broadcast = CLIENT.sends(everyone, udp(68, 67));
     vec![
-        case("from the host", reaches(&WEB, HOST, syn(40_000, 80))).passes(),
-        case("from the gateway", reaches(&WEB, gateway(ONE), syn(40_000, 80))).passes(),
-        case("from a neighbour by the bridge", reaches(&WEB, CLIENT.address, udp(1, 2))).passes(),
+        case("from the host", reaches(&WEB, HOST[f], syn(40_000, 80))).passes(),
+        case("from the gateway", reaches(&WEB, gateway(ONE)[f], syn(40_000, 80))).passes(),
+        case("from a neighbour by the bridge", reaches(&WEB, CLIENT.address[f], udp(1, 2)))
+            .passes(),
         case("a neighbour's broadcast", WEB.frame(&broadcast)).passes(),
         case("ARP", arp).passes(),
-        case("no Ethernet header", Frame::new(WEB.ifindex, vec![2; 13])).passes().model_only(),
+        case("no Ethernet header", frame(WEB.ifindex, vec![2; 13])).passes().model_only(),
         case("an IP header that lies", lies).drops(DropReason::Malformed),
-        case("from another network", reaches(&WEB, QUIET.address, syn(1, 80)))
+        case("from another network", reaches(&WEB, QUIET.address[f], syn(1, 80)))
             .drops(DropReason::Isolated),
-        case("from outside, forwarded by the stack", reaches(&WEB, OUTSIDE, syn(1, 80)))
+        case("from outside, forwarded by the stack", reaches(&WEB, OUTSIDE[f], syn(1, 80)))
             .drops(DropReason::DirectAccess),
     ]
 }
@@ -55,19 +60,19 @@ fn to_container() -> Vec<Case> {
 /// `datagram` as the stack forwards it to the uplink.
 fn leaves(datagram: &Datagram) -> Frame {
     let on_the_wire = wire(datagram);
-    Frame::new(UP0, on_the_wire.frame())
+    frame(UP0, on_the_wire.frame())
 }
 
 fn wire(datagram: &Datagram) -> Datagram {
     Datagram { src_mac: UPLINK_MAC, dst_mac: ROUTER_MAC, ..datagram.clone() }
 }
 
-fn to_uplink() -> Vec<Case> {
+fn to_uplink(f: Family) -> Vec<Case> {
     let case = |what, datagram: &Datagram| Case::new(ToUplink, what, leaves(datagram));
-    let dns = CLIENT.sends(OUTSIDE, udp(40_000, 53));
-    let out = Datagram { src: HOST, layer4: udp(SNAT_PORT, 53), ..wire(&dns) };
-    let fragment = Datagram { fragment: 0x2000, ..ROUTED.sends(OUTSIDE, udp(1, 53)) };
-    let own = incoming(HOST, OUTSIDE, syn(40_000, 443));
+    let dns = CLIENT.sends(OUTSIDE[f], udp(40_000, 53));
+    let out = Datagram { src: HOST[f], layer4: udp(SNAT_PORT, 53), ..wire(&dns) };
+    let fragment = Datagram { fragment: 0x2000, ..ROUTED.sends(OUTSIDE[f], udp(1, 53)) };
+    let own = incoming(HOST[f], OUTSIDE[f], syn(40_000, 443));
     let mut arp = leaves(&own);
     arp.bytes[12..14].copy_from_slice(&[8, 6]);
     let mut sent = leaves(&out);
@@ -81,48 +86,46 @@ fn to_uplink() -> Vec<Case> {
         Case::new(ToUplink, "what netd translated", sent).passes().model_only(),
         marked,
         Case::new(ToUplink, "ARP", arp).passes(),
-        Case::new(ToUplink, "no Ethernet header", Frame::new(UP0, vec![2; 13]))
-            .passes()
-            .model_only(),
-        Case::new(ToUplink, "no IP header", Frame::new(UP0, leaves(&own).bytes[..20].to_vec()))
+        Case::new(ToUplink, "no Ethernet header", frame(UP0, vec![2; 13])).passes().model_only(),
+        Case::new(ToUplink, "no IP header", frame(UP0, leaves(&own).bytes[..20].to_vec()))
             .passes()
             .model_only(),
         case("what the stack forwarded", &dns).translates(&out),
         case("what the stack forwarded of a known flow", &dns)
             .after(FromContainer, CLIENT.frame(&dns))
             .translates(&out),
-        case("from a network that does not masquerade", &ROUTED.sends(OUTSIDE, udp(1, 53)))
+        case("from a network that does not masquerade", &ROUTED.sends(OUTSIDE[f], udp(1, 53)))
             .passes(),
         case("a fragment from a network that does not masquerade", &fragment).passes(),
     ]
 }
 
-fn safety_net() -> Vec<Case> {
+fn safety_net(f: Family) -> Vec<Case> {
     let case = |what, datagram: &Datagram| Case::new(ToUplink, what, leaves(datagram));
-    let dns = CLIENT.sends(OUTSIDE, udp(40_000, 53));
-    let own = WEB.sends(HOST, syn(40_000, 8080));
-    let nobody = Datagram { src: Ipv4Addr::new(172, 18, 9, 9), ..dns.clone() };
+    let dns = CLIENT.sends(OUTSIDE[f], udp(40_000, 53));
+    let own = WEB.sends(HOST[f], syn(40_000, 8080));
+    let nobody = Datagram { src: NOBODY[f], ..dns.clone() };
     let lies = cut_short(leaves(&dns));
-    let unasked = CLIENT.sends(OUTSIDE, Layer4::EchoReply { id: 7 });
+    let unasked = CLIENT.sends(OUTSIDE[f], Layer4::EchoReply { id: 7 });
     vec![
         Case::new(ToUplink, "a container's header that lies", lies).drops(DropReason::Malformed),
         case("a container's address that nobody has", &nobody).drops(DropReason::SpoofedAddress),
-        case("out of an internal network", &INNER.sends(OUTSIDE, udp(1, 53)))
+        case("out of an internal network", &INNER.sends(OUTSIDE[f], udp(1, 53)))
             .drops(DropReason::Internal),
-        case("to where another route leads", &CLIENT.sends(OFF, udp(1, 53)))
+        case("to where another route leads", &CLIENT.sends(OFF[f], udp(1, 53)))
             .drops(DropReason::NoUplink),
-        case("to the host itself", &CLIENT.sends(HOST, syn(1, 22))).drops(DropReason::NoUplink),
+        case("to the host itself", &CLIENT.sends(HOST[f], syn(1, 22))).drops(DropReason::NoUplink),
         case("of a flow between containers", &own)
             .after(FromContainer, WEB.frame(&own))
             .drops(DropReason::NoUplink),
-        case("GRE", &CLIENT.sends(OUTSIDE, Layer4::Raw { proto: 47 }))
+        case("GRE", &CLIENT.sends(OUTSIDE[f], Layer4::Raw { proto: 47 }))
             .drops(DropReason::UnsupportedProtocol),
         case("a fragment", &Datagram { fragment: 0x2000, ..dns.clone() })
             .drops(DropReason::Fragment),
         case("an echo reply that nobody asked for", &unasked).drops(DropReason::NoFlow),
-        case("a RST of no flow", &CLIENT.sends(OUTSIDE, rst(1, 443))).drops(DropReason::NoFlow),
+        case("a RST of no flow", &CLIENT.sends(OUTSIDE[f], rst(1, 443))).drops(DropReason::NoFlow),
         case("two flows for one port", &dns)
-            .after(FromContainer, WEB.frame(&WEB.sends(OUTSIDE, udp(40_000, 53))))
+            .after(FromContainer, WEB.frame(&WEB.sends(OUTSIDE[f], udp(40_000, 53))))
             .drops(DropReason::PortsExhausted),
         case("without a configuration", &dns)
             .given(|world| world.config = None)
@@ -134,7 +137,7 @@ fn safety_net() -> Vec<Case> {
         Case::new(
             FromUplink,
             "an edit of a published port's that fails",
-            Frame::new(UP0, incoming(OUTSIDE, HOST, syn(1, 8080)).frame()),
+            frame(UP0, incoming(OUTSIDE[f], HOST[f], syn(1, 8080)).frame()),
         )
         .refusing_edits()
         .drops(DropReason::EditFailed),

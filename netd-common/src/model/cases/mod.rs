@@ -6,13 +6,13 @@
 //! byte. Some cases need what a test run in the kernel can't do: see
 //! [`Case::model_only`].
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv6Addr};
 use std::vec::Vec;
 
 use super::{Datagram, Frame, Layer4, World, scene, std};
 use crate::{
     abi::{
-        PortRange,
+        Family, PortRange,
         wire::{TCP_ACK, TCP_RST, TCP_SYN},
     },
     verdict::{DropReason, Hook, Verdict},
@@ -24,6 +24,8 @@ mod from_uplink;
 
 /// The only port that SNAT may use.
 pub const SNAT_PORT: u16 = 5000;
+/// What the datapath carries.
+pub const FAMILIES: [Family; 1] = [Family::V4];
 
 /// One packet, what came before it, and what must become of it.
 #[derive(Clone, Debug)]
@@ -44,7 +46,12 @@ pub struct Case {
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    [from_container::cases(), from_uplink::cases(), egress::cases()].concat()
+    FAMILIES.into_iter().flat_map(cases_of).collect()
+}
+
+/// Those of one family.
+pub fn cases_of(f: Family) -> Vec<Case> {
+    [from_container::cases(f), from_uplink::cases(f), egress::cases(f)].concat()
 }
 
 impl Case {
@@ -59,6 +66,12 @@ impl Case {
             verdict: Verdict::PASS,
             model_only: false,
         }
+    }
+
+    /// What it is, in full.
+    pub fn name(&self) -> std::string::String {
+        let family = if is_v6(&self.frame) { "IPv6" } else { "IPv4" };
+        std::format!("{}, {family}: {}", self.hook.name(), self.what)
     }
 
     /// The world before the first packet.
@@ -123,6 +136,9 @@ impl Case {
     }
 }
 
+/// All of a link (RFC 4291 §2.7.1).
+const ALL_NODES: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
+
 const fn syn(sport: u16, dport: u16) -> Layer4 {
     Layer4::Tcp { sport, dport, flags: TCP_SYN }
 }
@@ -143,27 +159,27 @@ const fn udp(sport: u16, dport: u16) -> Layer4 {
     Layer4::Udp { sport, dport }
 }
 
+fn is_v6(frame: &Frame) -> bool {
+    frame.bytes.get(12..14) == Some(&[0x86, 0xdd])
+}
+
 /// A header that says more bytes than there are.
 fn cut_short(mut frame: Frame) -> Frame {
-    frame.bytes.truncate(40);
+    let len = if is_v6(&frame) { 60 } else { 40 };
+    frame.bytes.truncate(len);
     frame
 }
 
 /// `datagram` after a hop, with these addresses and ports.
-fn routed(datagram: &Datagram, src: Ipv4Addr, dst: Ipv4Addr, layer4: Layer4) -> Datagram {
+fn routed(datagram: &Datagram, src: IpAddr, dst: IpAddr, layer4: Layer4) -> Datagram {
     Datagram { src, dst, layer4, ttl: datagram.ttl - 1, ..datagram.clone() }
 }
 
 /// As [`routed`], with the MACs of a delivery to `to`.
-fn delivered(
-    datagram: &Datagram,
-    src: Ipv4Addr,
-    to: &scene::Container,
-    layer4: Layer4,
-) -> Datagram {
+fn delivered(datagram: &Datagram, src: IpAddr, to: &scene::Container, layer4: Layer4) -> Datagram {
     Datagram {
         src_mac: to.gateway_mac,
         dst_mac: to.mac,
-        ..routed(datagram, src, to.address, layer4)
+        ..routed(datagram, src, to.address[scene::family(src)], layer4)
     }
 }
