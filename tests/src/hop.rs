@@ -25,7 +25,7 @@ use crate::{NetNs, Random, RawSocket};
 const BURST: usize = 64 << 20;
 /// How long a fragment is held back where nothing follows it.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// `PACKET_OUTGOING` (include/uapi/linux/if_packet.h).
+/// `PACKET_OUTGOING` (`include/uapi/linux/if_packet.h`).
 const OUTGOING: u8 = 4;
 
 /// Carries frames both ways until it is dropped.

@@ -120,6 +120,22 @@ impl Topology {
         (net, router)
     }
 
+    /// As [`Topology::behind_router`]; what the router forwards either way must
+    /// fit into `mtu` bytes, while every link has 1,500.
+    pub fn behind_narrow_router(mtu: u16) -> (Self, NetNs) {
+        let (net, router) = Self::behind_router();
+        for (net, link) in [
+            ("192.0.2.0/24", "near"),
+            ("203.0.113.0/24", "far"),
+            ("2001:db8:0:1::/64", "near"),
+            ("2001:db8:0:3::/64", "far"),
+        ] {
+            router.ip(&format!("route del {net} dev {link}"));
+            router.ip(&format!("route add {net} dev {link} mtu lock {mtu}"));
+        }
+        (net, router)
+    }
+
     /// With a hop between the host and the outside that swaps fragments. The
     /// addresses are those of [`Topology::new`].
     pub fn behind_swapping_hop() -> (Self, Hop) {

@@ -10,22 +10,17 @@ use anyhow::{Result, ensure};
 use netd_tests::{Agent, Container, Echo, Family, NetNs, Offload, Topology, probe, topology::at};
 
 /// What works so far; all of it in the end.
-const FAMILIES: &[Family] = &[Family::V4];
-const PENDING: &[(Path, Traffic)] = &[
-    (Path::HostByAddress, Traffic::Any),
-    (Path::HostByLoopback, Traffic::Any),
-    (Path::Out, Traffic::Fragments),
-    (Path::In, Traffic::Fragments),
-    (Path::Hairpin, Traffic::Fragments),
-    (Path::Itself, Traffic::Fragments),
-    (Path::Across, Traffic::Fragments),
+const FAMILIES: &[Family] = &[Family::V4, Family::V6];
+const PENDING: &[(Family, Path)] = &[
+    (Family::V4, Path::HostByAddress),
+    (Family::V4, Path::HostByLoopback),
+    (Family::V6, Path::In),
+    (Family::V6, Path::HostByAddress),
+    (Family::V6, Path::HostByLoopback),
+    (Family::V6, Path::Hairpin),
+    (Family::V6, Path::Itself),
+    (Family::V6, Path::Across),
 ];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Traffic {
-    Any,
-    Fragments,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
@@ -170,11 +165,6 @@ impl Ends<'_> {
     }
 }
 
-fn pending(path: Path, cell: Cell) -> bool {
-    PENDING.contains(&(path, Traffic::Any))
-        || cell == Cell::Fragments && PENDING.contains(&(path, Traffic::Fragments))
-}
-
 #[test]
 fn everyone_speaks_with_everyone_by_everything() {
     let scene = Scene::set();
@@ -198,7 +188,7 @@ fn everyone_speaks_with_everyone_by_everything() {
                 let _ = write!(table, "{path_name:34}");
                 let ends = scene.ends(path, *family, &servers);
                 for (cell, name) in CELLS {
-                    let word = if pending(path, cell) {
+                    let word = if PENDING.contains(&(*family, path)) {
                         "pending"
                     } else {
                         match ends.run(path, cell) {
