@@ -73,6 +73,11 @@ impl Paths {
         self.run.join("containers")
     }
 
+    /// Where cgroup v2 is mounted, if it is nowhere else.
+    pub fn cgroup(&self) -> PathBuf {
+        self.run.join("cgroup")
+    }
+
     /// Creates the directories of the state and of the run files, each for
     /// root alone. The pins' directory is the datapath's: it needs bpffs.
     pub fn ensure(&self) -> Result<(), PathError> {
@@ -113,6 +118,7 @@ mod tests {
             &paths.store(),
             &paths.netns_dir(),
             &paths.containers_dir(),
+            &paths.cgroup(),
         ] {
             assert!(path.starts_with("/tmp/x"), "{}", path.display());
         }

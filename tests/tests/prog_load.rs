@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use netd::datapath::{Datapath, Options};
-use netd_common::verdict::Hook;
+use netd_common::{abi::names::SOCKET_PROGRAMS, verdict::Hook};
 
 /// What the verifier looks at before it gives a program up.
 const VERIFIER_LIMIT: u32 = 1_000_000;
@@ -23,6 +23,11 @@ fn the_verifier_accepts_every_program_and_destroy_leaves_nothing() -> Result<()>
         let verified = info.verified_instruction_count().context("the kernel is too old")?;
         eprintln!("{name:<20} {verified:>7} instructions verified");
         ensure!(verified < VERIFIER_LIMIT / 4, "`{name}` is near the verifier's limit");
+    }
+    for name in SOCKET_PROGRAMS {
+        let verified = datapath.socket_program(name)?.info()?.verified_instruction_count();
+        let verified = verified.context("the kernel is too old")?;
+        eprintln!("{name:<20} {verified:>7} instructions verified");
     }
     datapath.destroy()?;
     ensure!(!pins.exists(), "{} is still there", pins.display());

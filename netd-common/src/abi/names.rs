@@ -57,3 +57,15 @@ pub const SOCKET: &str = "socket";
 pub const FROM_CONTAINER_SLOW: &str = "from_container_slow";
 pub const FROM_UPLINK_SLOW: &str = "from_uplink_slow";
 pub const TO_UPLINK_SLOW: &str = "to_uplink_slow";
+
+/// The programs of the cgroup's sockets.
+pub const SOCKET_PROGRAMS: [&str; 8] = [
+    "sock_connect4",
+    "sock_connect6",
+    "sock_sendmsg4",
+    "sock_sendmsg6",
+    "sock_recvmsg4",
+    "sock_recvmsg6",
+    "sock_getpeername4",
+    "sock_getpeername6",
+];

@@ -15,15 +15,17 @@ pub struct SocketKey {
     pub pad2: u32,
 }
 
-/// Value of `SOCKETS`: the address and port that the process named.
+/// Value of `SOCKETS`: the address and port that the process named, and the
+/// source that allow-lists took it for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketPeer {
     pub addr: Address,
+    pub source: Address,
     pub port: Be16,
     /// IP protocol number.
     pub proto: u8,
     pub pad: u8,
 }
 
-pod!(SocketKey: 32, SocketPeer: 20);
+pod!(SocketKey: 32, SocketPeer: 36);

@@ -71,22 +71,16 @@ fn redirect<C: SocketCall, W: World>(call: &mut C, world: &mut W, reach: Reach) 
         return Verdict::PASS;
     }
     let (addr, port) = call.peer();
-    let asked = SocketPeer { addr, port, proto: call.proto(), pad: 0 };
-    let found = published::find_locally(world, asked.proto, &addr, port);
+    let proto = call.proto();
+    let found = published::find_locally(world, proto, &addr, port);
     let target = match found {
         Some((_, target)) => target,
         None if reach == Reach::BothFamilies && addr == Address::LOOPBACK6 => {
-            let Some(target) = world.port(&published::by_loopback6(asked.proto, port)) else {
+            let Some(target) = world.port(&published::by_loopback6(proto, port)) else {
                 return Verdict::PASS;
             };
             // A port of IPv4 leaves the one of IPv6 to others.
-            let local = FlowKey {
-                src: addr,
-                dst: addr,
-                dport: port,
-                proto: asked.proto,
-                ..FlowKey::default()
-            };
+            let local = FlowKey { src: addr, dst: addr, dport: port, proto, ..FlowKey::default() };
             if world.has_socket(&local) {
                 return Verdict::PASS;
             }
@@ -104,6 +98,7 @@ fn redirect<C: SocketCall, W: World>(call: &mut C, world: &mut W, reach: Reach) 
     if !published::admits(world, &target, &source) {
         return Verdict::drop(DropReason::NotAllowed);
     }
+    let asked = SocketPeer { addr, source, port, proto, pad: 0 };
     world.put_peer(&key(call.cookie(), target.addr, target.port), &asked);
     call.set_peer(&target.addr, target.port);
     Verdict::TRANSLATED

@@ -211,5 +211,5 @@ fn what_was_asked_for_stays_known_with_its_protocol() {
     let (key, peer) = world.peers.iter().next().unwrap();
     assert_eq!((key.cookie, IpAddr::from(key.addr)), (7, WEB.address.v4().into()));
     let (addr, port) = at(LOCALHOST, 8080);
-    assert_eq!(*peer, SocketPeer { addr, port, proto: PROTO_TCP, pad: 0 });
+    assert_eq!(*peer, SocketPeer { addr, source: addr, port, proto: PROTO_TCP, pad: 0 });
 }

@@ -116,6 +116,11 @@ impl Agent {
         if let Some(events) = datapath.take_events() {
             monitor::read(events, notices.clone()).context("failed to read the drops")?;
         }
+        // Everybody else reaches the published ports all the same.
+        if let Err(error) = datapath.attach_sockets(paths.cgroup()) {
+            let error = anyhow::Error::from(error);
+            tracing::warn!("the host itself does not reach published ports: {error:#}");
+        }
         let mut agent = Self {
             config,
             paths,

@@ -6,15 +6,19 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
-
-use netd_common::abi::{self, Address, Be16, Flow, FlowKey, PortKey, PortTarget};
+use netd_common::abi::{
+    self, Address, Be16, Flow, FlowKey, PortKey, PortTarget, SocketKey, SocketPeer,
+};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
     controller::{Op, Plan, Sources},
     datapath::{self, Datapath, flows::Asked},
     executor::{self, EffectError, Effects, ExecError},
-    kernel::{self, KernelEffects},
+    kernel::{
+        self, KernelEffects,
+        sockdiag::{self, Connected},
+    },
     model::{IfName, Mac, Protocol},
 };
 
@@ -23,6 +27,8 @@ pub(super) struct Work {
     pub(super) kernel: KernelEffects,
     pub(super) datapath: Datapath,
     over: Over,
+    /// That this kernel can't end sockets: once is enough.
+    told_of_sockets: bool,
 }
 
 /// Whose flows end with the plan in hand: one walk of the tables for all.
@@ -56,7 +62,7 @@ impl Over {
 
 impl Work {
     pub(super) fn new(kernel: KernelEffects, datapath: Datapath) -> Self {
-        Self { kernel, datapath, over: Over::default() }
+        Self { kernel, datapath, over: Over::default(), told_of_sockets: false }
     }
 
     pub(super) async fn run(&mut self, plan: &Plan) -> Result<(), ExecError> {
@@ -79,6 +85,35 @@ impl Work {
             Ok(count) if count > 0 => tracing::debug!(count, "ended flows"),
             Ok(_) => {}
             Err(error) => tracing::error!("failed to end flows: {error}"),
+        }
+        self.end_sockets();
+    }
+
+    /// Ends the host's own sockets that are connected by a published port
+    /// which is no more, or no longer for them: they would hang, or meet a
+    /// stranger.
+    fn end_sockets(&mut self) {
+        let stray = match self.datapath.stray_sockets() {
+            Ok(stray) if stray.is_empty() => return,
+            Ok(stray) => stray,
+            Err(error) => return tracing::error!("failed to find the host's sockets: {error}"),
+        };
+        let connected: Vec<_> = stray.iter().map(|(key, asked)| connected(key, asked)).collect();
+        match sockdiag::end(&connected) {
+            Ok(count) => tracing::debug!(count, "ended sockets of the host's"),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                if !std::mem::replace(&mut self.told_of_sockets, true) {
+                    tracing::warn!(
+                        "this kernel ends no sockets (CONFIG_INET_DIAG_DESTROY): those of the \
+                         host's that are connected to a port outlive it"
+                    );
+                }
+            }
+            Err(error) => tracing::error!("failed to end sockets of the host's: {error}"),
+        }
+        let keys: Vec<_> = stray.into_iter().map(|(key, _)| key).collect();
+        if let Err(error) = self.datapath.sockets.forget(&keys) {
+            tracing::error!("failed to forget the host's sockets: {error}");
         }
     }
 
@@ -183,6 +218,15 @@ pub(super) fn port_key(address: IpAddr, port: u16, protocol: Protocol) -> PortKe
         address => address.into(),
     };
     PortKey { addr, port: Be16::from_host(port), proto: protocol.number(), pad: 0 }
+}
+
+fn connected(key: &SocketKey, asked: &SocketPeer) -> Connected {
+    Connected {
+        cookie: key.cookie,
+        protocol: asked.proto,
+        address: key.addr.into(),
+        port: key.port.to_host(),
+    }
 }
 
 fn ifindex(link: &IfName) -> Result<u32, datapath::Error> {

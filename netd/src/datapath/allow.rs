@@ -48,6 +48,12 @@ impl AllowLists {
         Ok(())
     }
 
+    /// Whether a list has `source` in it.
+    pub fn has(&self, list: u32, source: &Address) -> bool {
+        let key = AllowKey { list, addr: *source };
+        self.0.get(&Key::new(LIST_BITS + 128, key), 0).is_ok()
+    }
+
     /// Removes every entry that is not of these lists.
     pub fn retain<'a>(
         &mut self,

@@ -83,6 +83,10 @@ impl Links {
         self.mode
     }
 
+    pub(super) fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
     pub(super) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
         self.ebpf
             .program_mut(name)

@@ -53,6 +53,11 @@ impl Pins {
         self.path.join("links")
     }
 
+    /// Where the links of the cgroup are pinned; made by whoever pins one.
+    pub(super) fn cgroup(&self) -> PathBuf {
+        self.path.join("cgroup")
+    }
+
     pub(super) fn remove(self) -> Result<(), Error> {
         for entry in fs::read_dir(&self.path).map_err(failed(&self.path))?.flatten() {
             if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {

@@ -5,15 +5,18 @@ mod allow;
 mod attach;
 mod batch;
 mod bpffs;
+mod cgroup;
 mod events;
 pub mod flows;
+mod link;
 mod load;
+mod sockets;
 mod tables;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub use attach::{AttachMode, Direction};
-use aya::programs::SchedClassifier;
+use aya::programs::{CgroupSockAddr, SchedClassifier};
 pub use events::Events;
 pub use flows::{FlowEntry, SweepReport};
 pub use load::Options;
@@ -22,13 +25,18 @@ pub use tables::{HostFacts, Telling, UplinkFacts};
 
 use allow::AllowLists;
 use attach::Links;
+use cgroup::Cgroup;
 use flows::FlowTables;
+use netd_common::abi::{Address, SocketKey, SocketPeer};
+use sockets::SocketTable;
 use tables::Tables;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("failed to mount bpffs at {}", path.display())]
     Mount { path: PathBuf, source: nix::Error },
+    #[error("failed to mount or unmount cgroup v2 at {}", path.display())]
+    CgroupMount { path: PathBuf, source: nix::Error },
     #[error("failed to use the pin directory {}", path.display())]
     Pins { path: PathBuf, source: std::io::Error },
     #[error("failed to load the eBPF object")]
@@ -56,7 +64,10 @@ pub struct Datapath {
     pub allow: AllowLists,
     /// Shared with whoever sweeps in the background.
     pub flows: Arc<FlowTables>,
+    pub sockets: SocketTable,
     events: Option<Events>,
+    /// Once it is known where to mount the cgroups.
+    cgroup: Option<Cgroup>,
     pins: bpffs::Pins,
 }
 
@@ -85,6 +96,21 @@ impl Datapath {
         self.events.take()
     }
 
+    /// Puts the programs for the host's own sockets on the root of the cgroups,
+    /// which is mounted at `own` if it is nowhere.
+    pub fn attach_sockets(&mut self, own: PathBuf) -> Result<(), Error> {
+        let cgroup = Cgroup::new(self.pins.cgroup(), own);
+        let cgroup = self.cgroup.insert(cgroup);
+        cgroup.attach(self.links.ebpf())
+    }
+
+    /// The host's sockets that a published port has led to where it no longer
+    /// leads, and what they asked for.
+    pub fn stray_sockets(&self) -> Result<Vec<(SocketKey, SocketPeer)>, Error> {
+        let allows = |list, source: &Address| self.allow.has(list, source);
+        self.sockets.stray(|port| self.tables.port(port), allows)
+    }
+
     /// Removes the pins of links other than `wanted`: what an earlier run left.
     pub fn retain_links(&mut self, wanted: &[String]) -> Result<(), Error> {
         self.links.retain(wanted)
@@ -93,6 +119,11 @@ impl Datapath {
     /// A loaded program, by its name in [`netd_common::abi::names`].
     pub fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
         self.links.program(name)
+    }
+
+    /// As [`Datapath::program`], of those for sockets; loaded if it is not yet.
+    pub fn socket_program(&mut self, name: &'static str) -> Result<&mut CgroupSockAddr, Error> {
+        cgroup::loaded(self.links.ebpf(), name)
     }
 
     /// How programs are attached.
@@ -108,6 +139,9 @@ impl Datapath {
     /// if it was netd's own.
     pub fn destroy(mut self) -> Result<(), Error> {
         self.links.retain(&[])?;
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.remove()?;
+        }
         self.pins.remove()
     }
 }

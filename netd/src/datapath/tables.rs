@@ -220,6 +220,10 @@ impl Tables {
         Ok(())
     }
 
+    pub fn port(&self, key: &PortKey) -> Option<PortTarget> {
+        self.ports.get(key, 0).ok()
+    }
+
     pub fn remove_port(&mut self, key: &PortKey) -> Result<(), Error> {
         gone(self.ports.remove(key)).map_err(failed(names::PORTS))?;
         if self.listed.remove(key) {

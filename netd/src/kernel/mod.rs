@@ -13,6 +13,7 @@ pub mod nl;
 pub mod observe;
 mod owner;
 pub mod process;
+pub mod sockdiag;
 pub mod stat;
 pub mod survey;
 mod sys;

@@ -237,7 +237,7 @@ fn default_route(gateway: IpAddr, link: u32) -> RouteMessage {
 /// The kernel's number of the calling thread's namespace, never used twice; 0
 /// where it tells none (before Linux 5.14).
 pub fn cookie() -> u64 {
-    let any = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
     any.and_then(|socket| sys::netns_cookie(socket.as_fd())).unwrap_or(0)
 }
 
