@@ -38,7 +38,7 @@ pub use family::Family;
 pub use hop::Hop;
 pub use kernel::Kernel;
 pub use netns::NetNs;
-pub use program::{Output, Process, Program, netd};
+pub use program::{Output, Process, Program, netd, netd_path};
 pub use random::Random;
 pub use raw::RawSocket;
 pub use snapshot::Snapshot;

@@ -130,7 +130,7 @@ fn mounted() -> Result<Vec<PathBuf>, Error> {
 }
 
 /// The mount points of whole cgroup v2 hierarchies in a mountinfo table
-/// (proc_pid_mountinfo(5)): no bind mount of a subtree, nor what one covers.
+/// (`proc_pid_mountinfo(5)`): no bind mount of a subtree, nor what one covers.
 fn roots(table: &str) -> Vec<PathBuf> {
     let mut mounts = BTreeMap::new();
     for line in table.lines() {
@@ -149,16 +149,9 @@ fn unescaped(field: &str) -> PathBuf {
     let mut rest = field;
     while let Some((before, after)) = rest.split_once('\\') {
         path.push_str(before);
-        match after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                path.push(byte.into());
-                rest = &after[3..];
-            }
-            None => {
-                path.push('\\');
-                rest = after;
-            }
-        }
+        let byte = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        path.push(byte.map_or('\\', char::from));
+        rest = if byte.is_some() { &after[3..] } else { after };
     }
     path.push_str(rest);
     path.into()

@@ -52,12 +52,10 @@ pub(super) fn bpffs(host: &Host) -> Check {
 }
 
 pub(super) fn cgroup(host: &Host) -> Check {
+    let check = |status, found: &str| Check::new("cgroup v2", status, found);
     match host.mounts("cgroup2").first() {
-        Some(point) => Check::new("cgroup v2", Status::Ok, format!("mounted on {point}")),
-        None => {
-            let found = "not mounted: the agent mounts it under its run directory";
-            Check::new("cgroup v2", Status::Note, found)
-        }
+        Some(point) => check(Status::Ok, &format!("mounted on {point}")),
+        None => check(Status::Note, "not mounted: the agent mounts it under its run directory"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ends sockets of the host's by their cookies, as `ss --kill` does: sock_diag
+//! Ends sockets of the host's by their cookies, as `ss --kill` does: `sock_diag`
 //! (Linux 4.5, `CONFIG_INET_DIAG_DESTROY`). A blocked read or write of theirs
 //! returns at once, with `ECONNABORTED`.
 
