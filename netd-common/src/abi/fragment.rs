@@ -13,9 +13,14 @@ pub struct FragmentKey {
     pub id: u32,
     /// IPv4's protocol number; 0 with IPv6, where later fragments don't tell.
     pub proto: u8,
-    /// A [`super::Zone`].
+    /// A [`super::Zone`], or [`FragmentKey::LEAVING`].
     pub zone: u8,
     pub pad: u16,
+}
+
+impl FragmentKey {
+    /// What the stack forwarded, at the uplink.
+    pub const LEAVING: u8 = 2;
 }
 
 /// Value of `FRAGMENTS`: one datagram. It goes when all of the datagram has

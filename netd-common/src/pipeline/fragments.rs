@@ -19,11 +19,19 @@ pub(super) enum Datagram {
     Broken,
 }
 
+/// Where a fragment is on its way. What goes by the stack comes by twice, and
+/// may have been cut anew in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Entering,
+    Leaving,
+}
+
 /// Makes a fragment's key complete, where its first one has come by.
 #[inline(never)]
-pub(super) fn follow<W: World>(world: &mut W, headers: &mut Headers) -> Datagram {
+pub(super) fn follow<W: World>(world: &mut W, headers: &mut Headers, stage: Stage) -> Datagram {
     let now = world.now();
-    let (key, len) = (key(headers), bytes(headers));
+    let (key, len) = (key(headers, stage), bytes(headers));
     let known = world.fragment(&key).filter(|it| now.saturating_sub(it.begun) <= PATIENCE);
     let broken = known.as_ref().is_some_and(|it| it.flags & Fragment::BROKEN != 0);
     if headers.part == Part::First {
@@ -62,7 +70,7 @@ pub(super) fn follow<W: World>(world: &mut W, headers: &mut Headers) -> Datagram
 #[inline(never)]
 pub(super) fn give_up<W: World>(world: &mut W, headers: &Headers) {
     let now = world.now();
-    let key = key(headers);
+    let key = key(headers, Stage::Entering);
     let known = world.fragment(&key).is_some_and(|it| now.saturating_sub(it.begun) <= PATIENCE);
     if !known {
         let broken = Fragment {
@@ -76,14 +84,14 @@ pub(super) fn give_up<W: World>(world: &mut W, headers: &Headers) {
 }
 
 #[inline(always)]
-fn key(headers: &Headers) -> FragmentKey {
+fn key(headers: &Headers, stage: Stage) -> FragmentKey {
     let key = &headers.key;
     FragmentKey {
         src: key.src,
         dst: key.dst,
         id: headers.id,
         proto: if headers.family == Family::V4 { key.proto } else { 0 },
-        zone: key.zone,
+        zone: if stage == Stage::Leaving { FragmentKey::LEAVING } else { key.zone },
         pad: 0,
     }
 }

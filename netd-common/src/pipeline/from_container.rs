@@ -97,7 +97,8 @@ pub fn from_container_slow<P: PacketMut, W: World>(
         Err(reason) => return reason.into(),
     };
     if scratch.headers.part != Part::Whole
-        && fragments::follow(world, &mut scratch.headers) == fragments::Datagram::Broken
+        && fragments::follow(world, &mut scratch.headers, fragments::Stage::Entering)
+            == fragments::Datagram::Broken
         && open::concerns(world, scratch)
     {
         return Verdict::drop(DropReason::FragmentOrder);

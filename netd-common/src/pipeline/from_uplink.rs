@@ -54,7 +54,8 @@ pub fn from_uplink_slow<P: PacketMut, W: World>(
         return Verdict::PASS;
     }
     if scratch.headers.part != Part::Whole
-        && fragments::follow(world, &mut scratch.headers) == fragments::Datagram::Broken
+        && fragments::follow(world, &mut scratch.headers, fragments::Stage::Entering)
+            == fragments::Datagram::Broken
         && open::concerns(world, scratch)
     {
         return Verdict::drop(DropReason::FragmentOrder);

@@ -60,7 +60,7 @@ pub fn to_uplink_slow<P: PacketMut, W: World>(
         return Verdict::drop(DropReason::Internal);
     }
     if scratch.headers.part != Part::Whole {
-        fragments::follow(world, &mut scratch.headers);
+        fragments::follow(world, &mut scratch.headers, fragments::Stage::Leaving);
     }
     let verdict = known(packet, world, &scratch.headers);
     if verdict.is_decided() {

@@ -118,10 +118,8 @@ fn safety_net(f: Family) -> Vec<Case> {
         case("of a flow between containers", &own)
             .after(FromContainer, WEB.frame(&own))
             .drops(DropReason::NoUplink),
-        case("GRE", &CLIENT.sends(OUTSIDE[f], Layer4::Raw { proto: 47 }))
+        case("DCCP", &CLIENT.sends(OUTSIDE[f], Layer4::Raw { proto: 33 }))
             .drops(DropReason::UnsupportedProtocol),
-        case("a fragment", &Datagram { fragment: 0x2000, ..dns.clone() })
-            .drops(DropReason::Fragment),
         case("an echo reply that nobody asked for", &unasked).drops(DropReason::NoFlow),
         case("a RST of no flow", &CLIENT.sends(OUTSIDE[f], rst(1, 443))).drops(DropReason::NoFlow),
         case("two flows for one port", &dns)

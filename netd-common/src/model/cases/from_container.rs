@@ -258,7 +258,6 @@ fn arp() -> Vec<Case> {
 
 fn refusals(f: Family) -> Vec<Case> {
     let dns = CLIENT.sends(OUTSIDE[f], udp(40_000, 53));
-    let fragment = Datagram { fragment: 0x2000, ..dns.clone() };
     let to = |dst, layer4| CLIENT.frame(&CLIENT.sends(dst, layer4));
     vec![
         case("an IP header that lies", cut_short(CLIENT.frame(&dns))).drops(DropReason::Malformed),
@@ -275,11 +274,8 @@ fn refusals(f: Family) -> Vec<Case> {
             .after(FromContainer, CLIENT.frame(&dns))
             .drops(DropReason::PortsExhausted),
         case("by a link that is no uplink", to(OFF[f], udp(1, 53))).drops(DropReason::NoUplink),
-        case("GRE", to(OUTSIDE[f], Layer4::Raw { proto: 47 }))
-            .drops(DropReason::UnsupportedProtocol),
         case("ICMP that is no echo", to(OUTSIDE[f], Layer4::Raw { proto: 1 }))
             .drops(DropReason::UnsupportedProtocol),
-        case("a fragment", CLIENT.frame(&fragment)).drops(DropReason::Fragment),
         case("an echo reply that nobody asked for", to(OUTSIDE[f], Layer4::EchoReply { id: 7 }))
             .drops(DropReason::NoFlow),
         case("a RST of no flow", to(OUTSIDE[f], rst(40_000, 443))).drops(DropReason::NoFlow),

@@ -32,6 +32,11 @@ pub(super) fn cases(f: Family) -> Vec<Case> {
     [answers(f), published(f), foreign(f), refusals(f)].concat()
 }
 
+/// With no hop taken off.
+fn arrived(delivered: Datagram) -> Datagram {
+    Datagram { ttl: delivered.ttl + 1, ..delivered }
+}
+
 fn answers(f: Family) -> Vec<Case> {
     let tcp = incoming(OUTSIDE[f], HOST[f], syn_ack(443, SNAT_PORT));
     let dns = incoming(OUTSIDE[f], HOST[f], udp(53, SNAT_PORT));
@@ -58,8 +63,15 @@ fn answers(f: Family) -> Vec<Case> {
         case("an answer to a network that does not masquerade", &unmasked)
             .after(FromContainer, ROUTED.frame(&ROUTED.sends(OUTSIDE[f], udp(40_000, 53))))
             .delivers(&ROUTED, &delivered(&unmasked, OUTSIDE[f], &ROUTED, udp(53, 40_000))),
+        // It was sent to the host, and has arrived.
         case_after("an answer with its last hop", &last_hop, asked(udp(40_000, 53)))
-            .drops(DropReason::TtlExpired),
+            .delivers(&CLIENT, &arrived(to_client(&last_hop, udp(53, 40_000)))),
+        case(
+            "an answer with its last hop, to a container",
+            &Datagram { ttl: 1, ..unmasked.clone() },
+        )
+        .after(FromContainer, ROUTED.frame(&ROUTED.sends(OUTSIDE[f], udp(40_000, 53))))
+        .drops(DropReason::TtlExpired),
         case_after("an answer whose edit fails", &dns, asked(udp(40_000, 53)))
             .refusing_edits()
             .drops(DropReason::EditFailed),
@@ -73,6 +85,7 @@ fn published(f: Family) -> Vec<Case> {
     let dns = incoming(OUTSIDE[f], ALIAS[f], udp(40_000, 5353));
     let quiet = incoming(OUTSIDE[f], ALIAS[f], syn(40_000, 9090));
     let to_web = |d: &Datagram, layer4| delivered(d, OUTSIDE[f], &WEB, layer4);
+    let last_hop = Datagram { ttl: 1, ..web.clone() };
     vec![
         case("a SYN to a published port", &web).delivers(&WEB, &to_web(&web, syn(40_000, 80))),
         case("a datagram to a published port", &dns).delivers(&WEB, &to_web(&dns, udp(40_000, 53))),
@@ -99,8 +112,8 @@ fn published(f: Family) -> Vec<Case> {
         .drops(DropReason::NoEndpoint),
         case("to a port of an internal network", &incoming(OUTSIDE[f], HOST[f], syn(40_000, 7070)))
             .drops(DropReason::Internal),
-        case("to a published port with its last hop", &Datagram { ttl: 1, ..web.clone() })
-            .drops(DropReason::TtlExpired),
+        case("to a published port with its last hop", &last_hop)
+            .delivers(&WEB, &arrived(to_web(&last_hop, syn(40_000, 80)))),
         case("to a published port before there is a configuration", &web)
             .given(|world| world.config = None)
             .drops(DropReason::NotConfigured),

@@ -19,13 +19,18 @@ use crate::{
 };
 
 mod egress;
+mod errors;
+mod fragments;
 mod from_container;
 mod from_uplink;
+mod modes;
+mod ndp;
+mod protocols;
 
 /// The only port that SNAT may use.
 pub const SNAT_PORT: u16 = 5000;
 /// What the datapath carries.
-pub const FAMILIES: [Family; 1] = [Family::V4];
+pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// One packet, what came before it, and what must become of it.
 #[derive(Clone, Debug)]
@@ -51,7 +56,20 @@ pub fn cases() -> Vec<Case> {
 
 /// Those of one family.
 pub fn cases_of(f: Family) -> Vec<Case> {
-    [from_container::cases(f), from_uplink::cases(f), egress::cases(f)].concat()
+    let both = [
+        from_container::cases,
+        from_uplink::cases,
+        egress::cases,
+        errors::cases,
+        fragments::cases,
+        modes::cases,
+        protocols::cases,
+    ];
+    let mut all: Vec<_> = both.into_iter().flat_map(|of| of(f)).collect();
+    if f == Family::V6 {
+        all.extend(ndp::cases());
+    }
+    all
 }
 
 impl Case {

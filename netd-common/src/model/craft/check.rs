@@ -68,8 +68,8 @@ fn packet(ip: &[u8], quoted: bool) -> Result<(), &'static str> {
     if parts.proto == PROTO_ICMP && parts.src.is_ipv6() {
         return Ok(());
     }
-    let bare =
-        parts.proto == PROTO_UDP && parts.src.is_ipv4() && segment.get(6..8) == Some(&[0, 0]);
+    // RFC 768, RFC 6936.
+    let bare = parts.proto == PROTO_UDP && segment.get(6..8) == Some(&[0, 0]);
     let start = pseudo_header(parts.src, parts.dst, parts.proto, segment.len());
     if !bare && !holds(add(start, csum::sum(segment))) {
         return Err(if quoted {
@@ -89,6 +89,11 @@ fn packet(ip: &[u8], quoted: bool) -> Result<(), &'static str> {
     }
 }
 
+/// Neither more fragments nor an offset.
+const fn is_whole(fragment: u16) -> bool {
+    fragment << 2 == 0
+}
+
 fn parts4(ip: &[u8]) -> Result<Parts<'_>, &'static str> {
     let header_len = usize::from(ip[0] & 0xf) * 4;
     let header = ip.get(..header_len).filter(|h| h.len() >= 20).ok_or("no IP header")?;
@@ -96,7 +101,7 @@ fn parts4(ip: &[u8]) -> Result<Parts<'_>, &'static str> {
         return Err("the IP header's checksum is wrong");
     }
     let at = |i: usize| IpAddr::from([ip[i], ip[i + 1], ip[i + 2], ip[i + 3]]);
-    let whole = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff == 0;
+    let whole = is_whole(u16::from_be_bytes([ip[6], ip[7]]));
     let segment = ip.get(header_len..usize::from(u16::from_be_bytes([ip[2], ip[3]])));
     Ok(Parts { src: at(12), dst: at(16), proto: ip[9], segment: segment.filter(|_| whole) })
 }
@@ -104,7 +109,7 @@ fn parts4(ip: &[u8]) -> Result<Parts<'_>, &'static str> {
 fn parts6(ip: &[u8]) -> Result<Parts<'_>, &'static str> {
     let header = ip6::Header::parse(ip).ok_or("no IP header")?;
     let end = 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
-    let whole = header.fragment & 0x3fff == 0;
+    let whole = is_whole(header.fragment);
     Ok(Parts {
         src: header.src.into(),
         dst: header.dst.into(),

@@ -276,7 +276,8 @@ fn datagram(from: (Mac, IpAddr), to: (Mac, IpAddr), layer4: Layer4) -> Datagram 
         src: from.1,
         dst: to.1,
         ttl: 64,
-        id: 0x1234,
+        // Whole packets of IPv6 have none.
+        id: if from.1.is_ipv4() { 0x1234 } else { 0 },
         fragment: 0,
         options: Vec::new(),
         extensions: Vec::new(),
