@@ -47,6 +47,8 @@ fn a_container_has_its_ipv6_address_route_and_link_local_at_once() {
     assert!(route.starts_with("default via fd00:30::1 dev eth0"), "{route}");
     assert_eq!(c.ns.sysctl("net/ipv6/conf/eth0/accept_ra"), "0");
     c.ns.exec("ping -6 -c1 -W2 ::1");
+    c.ns.exec("ping -6 -c1 -W2 fd00:30::1");
+    net.host.exec("ping -6 -c1 -W2 fd00:30::2");
 }
 
 #[test]
@@ -87,11 +89,12 @@ fn a_host_that_has_ipv6_off_by_default_still_has_dual_stack_networks() {
     net.host.set_sysctl("net/ipv6/conf/default/disable_ipv6", "1");
     net.host.set_sysctl("net/ipv6/conf/default/addr_gen_mode", "1");
     let agent = net.agent();
-    dual(&agent);
+    let c = dual(&agent);
     let bridge = bridge_of(&agent, "n");
     let scopes: Vec<_> =
         addresses(&net.host, &bridge).iter().map(|it| text(it, "/scope").to_owned()).collect();
     assert_eq!(scopes, ["global", "link"]);
+    c.ns.exec("ping -6 -c1 -W2 fd00:30::1");
 }
 
 #[test]
@@ -174,6 +177,7 @@ fn the_default_network_is_dual_stack_on_demand() {
     assert_eq!(shown["GlobalIPv6PrefixLen"], 64);
     let gateway = text(shown, "/IPv6Gateway");
     assert!(c.ns.ip("-6 route show default").contains(gateway), "{gateway}");
+    c.ns.exec(&format!("ping -6 -c1 -W2 {gateway}"));
 }
 
 #[test]
@@ -218,6 +222,7 @@ fn a_second_network_brings_ipv6_to_a_container_and_takes_it_again() {
     assert_eq!(shown[0], "fd00:30::42/64");
     let route = c.ns.ip("-6 route show default");
     assert!(route.starts_with("default via fd00:30::1 dev eth1"), "{route}");
+    c.ns.exec("ping -6 -c1 -W2 fd00:30::1");
     agent.netd("network disconnect n c").ok();
     assert!(c.ns.ip("-6 route show default").is_empty());
 }
@@ -226,9 +231,10 @@ fn a_second_network_brings_ipv6_to_a_container_and_takes_it_again() {
 fn a_restart_finds_both_families_and_an_end_leaves_none() {
     let net = Topology::new();
     let mut agent = net.agent();
-    dual(&agent);
+    let c = dual(&agent);
     agent.stop();
     agent.start_again();
+    c.ns.exec("ping -6 -c1 -W2 fd00:30::1");
     let leases = agent.json("ipam");
     let addresses: Vec<&str> =
         leases.as_array().expect("rows").iter().map(|row| text(row, "/Address")).collect();
