@@ -1,8 +1,11 @@
 //! Dual-stack networks: what the agent makes of the host and of the container.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use netd_tests::{
-    Agent, Container, NetNs, Topology,
-    json::{one, text},
+    Agent, Container, DEADLINE, Family, NetNs, Topology, exchange,
+    json::{one, rows, text},
+    topology::{HOST6, OUTSIDE6},
 };
 use serde_json::{Value, json};
 
@@ -242,4 +245,77 @@ fn a_restart_finds_both_families_and_an_end_leaves_none() {
     agent.netd("rm -f c").ok();
     agent.netd("network rm n").ok();
     agent.assert_clean();
+}
+
+fn ports(agent: &Agent, container: &str) -> Vec<String> {
+    let list = agent.json("ps");
+    let row = rows(&list).iter().find(|row| text(row, "/Name") == container).expect("a row");
+    let ports = row["Ports"].as_array().expect("a list").iter();
+    ports.map(|port| port.as_str().expect("text").to_owned()).collect()
+}
+
+#[test]
+fn a_published_port_is_on_both_families_and_each_leads_to_its_own() {
+    let net = Topology::new();
+    let agent = net.agent();
+    agent.network("n", "172.30.0.0/24", "--ipv6 --subnet fd00:30::/64");
+    let web = agent.container("web", "--network n -p 8080:80 -p 8080:53/udp");
+    assert_eq!(
+        ports(&agent, "web"),
+        ["0.0.0.0:8080->53/udp", "0.0.0.0:8080->80/tcp", "[::]:8080->53/udp", "[::]:8080->80/tcp"]
+    );
+    for family in Family::ALL {
+        let (tcp, udp) = (web.ns.echo_tcp(&family.any(80)), web.ns.echo_udp(&family.any(53)));
+        let at = SocketAddr::new(family.host(), 8080);
+        let mut stream = net.outside.connect(at);
+        exchange(&mut stream, b"hello");
+        assert!(net.outside.udp_echoes(at, DEADLINE), "{family}");
+        assert_eq!(tcp.peers(), [stream.local_addr().expect("an address")]);
+        assert_eq!(udp.peers()[0].ip(), family.outside());
+        let any: IpAddr = family.pick([0; 4].into(), Ipv6Addr::UNSPECIFIED.into());
+        assert!(net.host.can_bind_tcp((any, 8080).into()).is_err(), "{family}: netd holds it");
+        assert!(net.host.can_bind_udp((any, 8080).into()).is_err(), "{family}: netd holds it");
+    }
+    let list = agent.inspect("inspect web");
+    let bound = &one(&list)["NetworkSettings"]["Ports"]["80/tcp"];
+    assert_eq!(bound[1], json!({ "HostIp": "::", "HostPort": "8080" }));
+
+    agent.netd("port rm web 8080:80").ok();
+    assert_eq!(ports(&agent, "web"), ["0.0.0.0:8080->53/udp", "[::]:8080->53/udp"]);
+    assert!(net.host.can_bind_tcp((Ipv6Addr::UNSPECIFIED, 8080).into()).is_ok());
+}
+
+#[test]
+fn a_port_of_one_host_address_is_there_alone() {
+    let net = Topology::new();
+    let agent = net.agent();
+    agent.network("n", "172.30.0.0/24", "--ipv6 --subnet fd00:30::/64");
+    let web = agent.container("web", &format!("--network n -p [{HOST6}]:8080:80 -p [::]:8081:80"));
+    let tcp = web.ns.echo_tcp("[::]:80");
+    for port in [8080, 8081] {
+        let mut stream = net.outside.connect((HOST6, port).into());
+        exchange(&mut stream, b"hello");
+    }
+    assert!(tcp.peers().iter().all(|peer| peer.ip() == IpAddr::from(OUTSIDE6)));
+    assert!(net.host.can_bind_tcp(([0; 4], 8081).into()).is_ok(), "IPv4's is free");
+    let taken = agent.netd("run -d --network n -p 8080:80 -- sleep 9");
+    assert_eq!(taken.error(), "Bind for [::]:8080 failed: port is already allocated");
+    let foreign = agent.netd("run -d --network n -p [2001:db8:9::9]:8082:80 -- sleep 9");
+    assert!(foreign.error().contains("the host does not have this address"), "{foreign}");
+}
+
+#[test]
+fn a_port_of_a_family_that_the_container_lacks_is_refused() {
+    let net = Topology::new();
+    let agent = net.agent();
+    let web = agent.container("web", "-p 8080:80");
+    assert_eq!(ports(&agent, "web"), ["0.0.0.0:8080->80/tcp"]);
+    assert_eq!(web.ip6, Ipv6Addr::UNSPECIFIED);
+    for spec in ["[::1]:8081:80", "[::]:8081:80"] {
+        let refused = agent.netd(&format!("port add web {spec}"));
+        assert!(refused.error().starts_with("can't publish on ::"), "{refused}");
+        assert!(refused.hint().contains("publish on an IPv4 address"), "{refused}");
+        assert_eq!(refused.code, 1);
+    }
+    assert!(net.host.can_bind_tcp((Ipv6Addr::UNSPECIFIED, 8081).into()).is_ok());
 }

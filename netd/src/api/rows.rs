@@ -106,7 +106,9 @@ pub fn ports<'a>(
         }
     }
     rows.sort_by(|a, b| {
-        let key = |row: &PortRow| (row.container.clone(), row.container_port, row.host_port);
+        let key = |row: &PortRow| {
+            (row.container.clone(), row.container_port, row.host_port, row.host_ip.clone())
+        };
         key(a).cmp(&key(b))
     });
     rows

@@ -217,10 +217,17 @@ pub(super) fn port_op(endpoint: &Endpoint, mapping: &PortMapping) -> Op {
         host_address: mapping.host_ip,
         host_port: mapping.host_port,
         protocol: mapping.protocol,
-        address: endpoint.address.ip(),
+        address: target(endpoint, mapping),
         port: mapping.container_port,
         allow: mapping.list,
     }
+}
+
+/// The container's address that a mapping leads to, of the same family.
+fn target(endpoint: &Endpoint, mapping: &PortMapping) -> IpAddr {
+    let mut own = endpoint.addresses().map(|address| address.ip());
+    own.find(|ip| ip.is_ipv4() == mapping.host_ip.is_ipv4())
+        .unwrap_or_else(|| endpoint.address.ip())
 }
 
 /// The op of a mapping's allow-list, if it has one.
@@ -236,7 +243,7 @@ pub(super) fn sources_op(endpoint: &Endpoint, old: &PortMapping, new: &PortMappi
         host_address: new.host_ip,
         host_port: new.host_port,
         protocol: new.protocol,
-        address: endpoint.address.ip(),
+        address: target(endpoint, new),
         old: sources(old),
         new: sources(new),
     }

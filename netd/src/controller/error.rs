@@ -1,7 +1,7 @@
 //! Why a request has no plan, in the texts of DESIGN §6.1 (Docker's, where it
 //! has one).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
 
@@ -118,8 +118,10 @@ pub enum Error {
     )]
     PrivateNamespace,
 
-    #[error("Bind for {address}:{port} failed: port is already allocated")]
+    #[error("Bind for {} failed: port is already allocated", SocketAddr::new(*address, *port))]
     PortAllocated { address: IpAddr, port: u16, owner: String },
+    #[error("can't publish on {address}: the container has no {} address", family(*address))]
+    OtherFamily { address: IpAddr },
     #[error("all ports are allocated")]
     PortsExhausted,
     #[error("can't publish ports on internal network {0}")]
@@ -147,6 +149,10 @@ pub enum Kind {
     NotFound,
     Conflict,
     Internal,
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 impl Error {
@@ -221,6 +227,15 @@ impl Error {
                 "create a network with `netd network create`, and run with --network NAME".into()
             }
             Self::AddressInUse { address, owner } => format!("{address} is used by {owner}"),
+            Self::OtherFamily { address } => {
+                let (own, other) = match address {
+                    IpAddr::V4(_) => ("IPv4", "an IPv6"),
+                    IpAddr::V6(_) => ("IPv6", "an IPv4"),
+                };
+                format!(
+                    "netd keeps the clients' addresses, so it translates no family into the other: publish on {other} address, or use a network that has {own}"
+                )
+            }
             Self::PortAllocated { owner, .. } => format!("the port is used by {owner}"),
             Self::Running(name) => format!("`netd stop {name}`, or `netd rm -f {name}`"),
             _ => return None,

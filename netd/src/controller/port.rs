@@ -3,15 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnetwork::IpNetwork;
+use netd_common::abi::Family;
 
 use super::{
     Change, Error, Host, Op, Plan, Result, State,
     endpoint::{allow_list_op, host_port_op, lease_op, port_op, sources_op},
     find_container,
+    subnets::family_of,
 };
 use crate::model::{
     Container, ContainerState, Endpoint, Network, PortMapping, PortRequest, PortSpec, Protocol,
@@ -39,7 +41,7 @@ impl<'a> HostPorts<'a> {
         ports
     }
 
-    /// A mapping for each request, all of them or none.
+    /// Mappings for a new endpoint, all that is requested or none.
     pub(super) fn allocate_all(
         &mut self,
         requests: &[PortRequest],
@@ -52,68 +54,79 @@ impl<'a> HostPorts<'a> {
         if network.internal {
             return Err(Error::InternalNetwork(network.name.clone()));
         }
-        requests.iter().map(|request| self.allocate(request, network.host_binding, seed)).collect()
+        let families: Vec<Family> =
+            network.pools.iter().map(|pool| family_of(pool.gateway)).collect();
+        let mut mappings = vec![];
+        for request in requests {
+            let addresses = host_addresses(request, network.host_binding, &families)?;
+            mappings.extend(self.allocate(request, &addresses, seed)?);
+        }
+        Ok(mappings)
     }
 
+    /// A mapping on each of `addresses`, all with the same host port.
     fn allocate(
         &mut self,
         request: &PortRequest,
-        binding: IpAddr,
+        addresses: &[IpAddr],
         seed: u32,
-    ) -> Result<PortMapping> {
-        let host_ip = request.host_ip.unwrap_or(binding);
-        if host_ip.is_ipv6() {
-            return Err(Error::NotYet(format!("IPv6 (host address {host_ip})")));
-        }
+    ) -> Result<Vec<PortMapping>> {
         let protocol = request.protocol;
         if protocol == Protocol::Sctp {
             return Err(Error::NotYet(format!("SCTP (port {})", request.container_port)));
         }
         let host_port = match &request.host {
             Some(range) if range.start() == range.end() => {
-                self.exactly(host_ip, *range.start(), protocol)?
+                self.exactly(addresses, *range.start(), protocol)?
             }
             Some(range) => range
                 .clone()
-                .find(|port| self.is_free(host_ip, *port, protocol))
+                .find(|port| self.is_free(addresses, *port, protocol))
                 .ok_or(Error::PortsExhausted)?,
-            None => self.any(host_ip, protocol, seed)?,
+            None => self.any(addresses, protocol, seed)?,
         };
-        let mapping = PortMapping {
-            host_ip,
-            host_port,
-            container_port: request.container_port,
-            protocol,
-            list: self.list(&request.from),
-            from: request.from.clone(),
-        };
-        self.take(&mapping, SAME_REQUEST);
-        Ok(mapping)
+        let mut mappings = vec![];
+        for host_ip in addresses {
+            let mapping = PortMapping {
+                host_ip: *host_ip,
+                host_port,
+                container_port: request.container_port,
+                protocol,
+                list: self.list(&request.from),
+                from: request.from.clone(),
+            };
+            self.take(&mapping, SAME_REQUEST);
+            mappings.push(mapping);
+        }
+        Ok(mappings)
     }
 
-    fn exactly(&self, ip: IpAddr, port: u16, protocol: Protocol) -> Result<u16> {
-        match self.owner(ip, port, protocol) {
+    fn exactly(&self, addresses: &[IpAddr], port: u16, protocol: Protocol) -> Result<u16> {
+        let taken = addresses.iter().find_map(|ip| Some((*ip, self.owner(*ip, port, protocol)?)));
+        match taken {
             None => Ok(port),
-            Some(owner) => Err(Error::PortAllocated { address: ip, port, owner: owner.to_owned() }),
+            Some((address, owner)) => {
+                Err(Error::PortAllocated { address, port, owner: owner.to_owned() })
+            }
         }
     }
 
     /// From the ephemeral range, where no service is expected. The search
     /// starts at a place of the container's own: a port that was just given
     /// back is then not the next one's, whose clients it would surprise.
-    fn any(&self, ip: IpAddr, protocol: Protocol, seed: u32) -> Result<u16> {
+    fn any(&self, addresses: &[IpAddr], protocol: Protocol, seed: u32) -> Result<u16> {
         let (first, last) = self.host.ephemeral;
         let count = u32::from(last.saturating_sub(first)) + 1;
         let start = first + u16::try_from(seed % count).unwrap_or(0);
         (start..=last)
             .chain(first..start)
             .filter(|port| !self.host.reserved_ports.iter().any(|r| r.contains(port)))
-            .find(|port| self.is_free(ip, *port, protocol))
+            .find(|port| self.is_free(addresses, *port, protocol))
             .ok_or(Error::PortsExhausted)
     }
 
-    fn is_free(&self, ip: IpAddr, port: u16, protocol: Protocol) -> bool {
-        self.owner(ip, port, protocol).is_none()
+    fn is_free(&self, addresses: &[IpAddr], port: u16, protocol: Protocol) -> bool {
+        addresses.iter().all(|ip| self.owner(*ip, port, protocol).is_none())
             && !self.host.avoid_ports.contains(&(protocol, port))
     }
 
@@ -121,7 +134,10 @@ impl<'a> HostPorts<'a> {
         self.used
             .get(&(protocol, port))?
             .iter()
-            .find(|(other, _)| ip == *other || ip.is_unspecified() || other.is_unspecified())
+            .find(|(other, _)| {
+                let wildcard = ip.is_unspecified() || other.is_unspecified();
+                ip == *other || (wildcard && family_of(ip) == family_of(*other))
+            })
             .map(|(_, owner)| owner.as_str())
     }
 
@@ -145,16 +161,14 @@ impl<'a> HostPorts<'a> {
         list
     }
 
-    /// Each mapping of `ports` whose sources change, and what it becomes.
+    /// Each known mapping whose sources change, and what it becomes.
     fn change_sources(
         &mut self,
-        requests: &[(Option<usize>, PortRequest)],
-        ports: &[PortMapping],
+        known: &[(PortMapping, PortRequest)],
     ) -> Result<Vec<(PortMapping, PortMapping)>> {
         let mut changed = vec![];
-        for (nth, (place, request)) in requests.iter().enumerate() {
-            let Some(old) = place.and_then(|place| ports.get(place)) else { continue };
-            if requests[..nth].iter().any(|(other, _)| other == place) {
+        for (nth, (old, request)) in known.iter().enumerate() {
+            if known[..nth].iter().any(|(other, _)| other == old) {
                 return Err(Error::PortAllocated {
                     address: old.host_ip,
                     port: old.host_port,
@@ -186,55 +200,137 @@ pub fn plan_publish(
     check_alive(&container)?;
     let requests = parse(specs)?.iter().flat_map(PortSpec::expand).collect::<Vec<_>>();
     let seed = container.id.seed();
-    let name = container.name.clone();
-    // Published ports belong to the endpoint with the default route: replies
-    // leave through it.
-    let endpoint = container
-        .endpoints
-        .iter_mut()
-        .find(|endpoint| endpoint.default_route)
-        .ok_or(Error::NothingToPublishOn(name))?;
-    let network = network_of(state, endpoint)?;
+    let places = Places::of(&container);
+    let binding = places.binding(state, &container)?;
+    let families = places.families();
+
     let mut host_ports = HostPorts::of(state, host);
-    let (known, new): (Vec<_>, Vec<_>) = requests
-        .into_iter()
-        .map(|request| (published_as(&request, &endpoint.ports, network), request))
-        .partition(|(place, _)| place.is_some());
-    let changed = host_ports.change_sources(&known, &endpoint.ports)?;
-    let new: Vec<_> = new.into_iter().map(|(_, request)| request).collect();
-    let added = host_ports.allocate_all(&new, network, seed)?;
+    let (mut known, mut new) = (vec![], vec![]);
+    for request in requests {
+        let mut addresses = host_addresses(&request, binding, &families)?;
+        addresses.retain(|address| {
+            let published = container.endpoints.iter().flat_map(|e| &e.ports);
+            let same = published.into_iter().find(|it| is_exactly(it, &request, *address));
+            known.extend(same.map(|mapping| (mapping.clone(), request.clone())));
+            same.is_none()
+        });
+        if !addresses.is_empty() {
+            new.push((request, addresses));
+        }
+    }
+    let changed = host_ports.change_sources(&known)?;
+    let mut added = vec![];
+    for (request, addresses) in new {
+        added.extend(host_ports.allocate(&request, &addresses, seed)?);
+    }
 
     let mut plan = Plan::default();
-    plan.apply_all(made_of(endpoint, &added));
-    plan.apply_all(changed.iter().filter_map(|(_, new)| allow_list_op(new)));
-    plan.apply_all(changed.iter().map(|(old, new)| sources_op(endpoint, old, new)));
-    plan.revert_all(changed.iter().filter_map(|(old, _)| allow_list_op(old)).collect());
-    let first = endpoint.ports.is_empty() && !added.is_empty();
-    for (old, new) in changed {
-        endpoint.ports.iter_mut().filter(|it| **it == old).for_each(|it| *it = new.clone());
+    let mut leases = vec![];
+    for family in families {
+        let Some(endpoint) =
+            places.of_family(family).and_then(|at| container.endpoints.get_mut(at))
+        else {
+            continue;
+        };
+        let own = |mapping: &PortMapping| family_of(mapping.host_ip) == family;
+        let added: Vec<_> = added.iter().filter(|mapping| own(mapping)).cloned().collect();
+        plan.apply_all(made_of(endpoint, &added));
+        if endpoint.ports.is_empty() && !added.is_empty() {
+            leases.push(endpoint.id.clone());
+        }
+        endpoint.ports.extend(added);
     }
-    endpoint.ports.extend(added.iter().cloned());
-    if first {
-        // Last: undoing an update of the lease would take the lease itself.
-        plan.apply(lease_op(network, endpoint));
+    for endpoint in &mut container.endpoints {
+        let own: Vec<_> = changed.iter().filter(|(old, _)| endpoint.ports.contains(old)).collect();
+        plan.apply_all(own.iter().filter_map(|(_, new)| allow_list_op(new)));
+        plan.apply_all(own.iter().map(|(old, new)| sources_op(endpoint, old, new)));
+        plan.revert_all(own.iter().filter_map(|(old, _)| allow_list_op(old)).collect());
+        for (old, new) in own {
+            endpoint.ports.iter_mut().filter(|it| *it == old).for_each(|it| *it = new.clone());
+        }
     }
-    let mut asked: Vec<_> =
-        known.iter().filter_map(|(place, _)| endpoint.ports.get((*place)?).cloned()).collect();
+    // Last: undoing an update of a lease would take the lease itself.
+    for endpoint in container.endpoints.iter().filter(|it| leases.contains(&it.id)) {
+        plan.apply(lease_op(network_of(state, endpoint)?, endpoint));
+    }
+    let mut asked: Vec<_> = known
+        .into_iter()
+        .map(|(mapping, _)| {
+            let new = changed.iter().find(|(old, _)| *old == mapping);
+            new.map_or(mapping, |(_, new)| new.clone())
+        })
+        .collect();
     asked.extend(added);
     plan.changes.push(Change::PutContainer(container));
     Ok((plan, asked))
 }
 
-/// The place of the mapping that a request means exactly, among `ports`.
-fn published_as(request: &PortRequest, ports: &[PortMapping], network: &Network) -> Option<usize> {
-    let host_ip = request.host_ip.unwrap_or(network.host_binding);
-    let host = request.host.as_ref().filter(|range| range.start() == range.end())?;
-    ports.iter().position(|mapping| {
-        mapping.host_ip == host_ip
-            && mapping.host_port == *host.start()
-            && mapping.container_port == request.container_port
-            && mapping.protocol == request.protocol
-    })
+/// Which of a container's endpoints has the ports of each family: the one with
+/// the default route, for replies leave through it.
+struct Places {
+    v4: Option<usize>,
+    v6: Option<usize>,
+}
+
+impl Places {
+    fn of(container: &Container) -> Self {
+        let endpoints = &container.endpoints;
+        Self {
+            v4: endpoints.iter().position(|endpoint| endpoint.default_route),
+            v6: endpoints.iter().position(|endpoint| endpoint.default_route6),
+        }
+    }
+
+    fn of_family(&self, family: Family) -> Option<usize> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    fn families(&self) -> Vec<Family> {
+        let all = [Family::V4, Family::V6].into_iter();
+        all.filter(|family| self.of_family(*family).is_some()).collect()
+    }
+
+    /// The host address of ports that name none: of the network that IPv4
+    /// leaves by, which has one for both families.
+    fn binding(&self, state: &State, container: &Container) -> Result<IpAddr> {
+        let endpoint = self.v4.or(self.v6).and_then(|at| container.endpoints.get(at));
+        let endpoint = endpoint.ok_or_else(|| Error::NothingToPublishOn(container.name.clone()))?;
+        Ok(network_of(state, endpoint)?.host_binding)
+    }
+}
+
+/// The host addresses of a request's mappings. One that names none gets the
+/// network's, and if that is every IPv4 address, every IPv6 address too, where
+/// the container has IPv6. No family is translated into the other, for the
+/// client's address would be lost.
+fn host_addresses(
+    request: &PortRequest,
+    binding: IpAddr,
+    families: &[Family],
+) -> Result<Vec<IpAddr>> {
+    let named = request.host_ip.unwrap_or(binding);
+    let mut addresses = vec![named];
+    if request.host_ip.is_none() && named == IpAddr::from(Ipv4Addr::UNSPECIFIED) {
+        addresses.push(Ipv6Addr::UNSPECIFIED.into());
+        addresses.retain(|address| families.contains(&family_of(*address)));
+    }
+    if addresses.iter().all(|address| families.contains(&family_of(*address))) {
+        Ok(addresses)
+    } else {
+        Err(Error::OtherFamily { address: named })
+    }
+}
+
+/// Whether a mapping is what a request means on this address.
+fn is_exactly(mapping: &PortMapping, request: &PortRequest, address: IpAddr) -> bool {
+    let host = request.host.as_ref().filter(|range| range.start() == range.end());
+    mapping.host_ip == address
+        && host.is_some_and(|range| *range.start() == mapping.host_port)
+        && mapping.container_port == request.container_port
+        && mapping.protocol == request.protocol
 }
 
 /// `port rm` on a running container. A spec means every mapping of its

@@ -212,7 +212,7 @@ impl TryFrom<ConfigFile> for Config {
                 }
                 _ => default.default_address_pools,
             },
-            ip: file.ip.as_deref().map_or(Ok(default.ip), |text| ipv4("ip", text))?,
+            ip: file.ip.as_deref().map_or(Ok(default.ip), |text| ip("ip", text))?,
             uplinks: file.uplinks,
             xdp: file.xdp.as_deref().map_or(Ok(default.xdp), str::parse)?,
             flow_table_size: file
@@ -296,11 +296,14 @@ fn cidr4(key: &'static str, text: &str) -> Result<IpNetwork, ConfigError> {
     }
 }
 
+fn ip(key: &'static str, text: &str) -> Result<IpAddr, ConfigError> {
+    text.parse().map_err(|_| value(key, text, "an IP address is expected"))
+}
+
 fn ipv4(key: &'static str, text: &str) -> Result<IpAddr, ConfigError> {
-    match text.parse() {
-        Ok(ip @ IpAddr::V4(_)) => Ok(ip),
-        Ok(ip) => Err(ConfigError::NotYet(format!("an IPv6 {key} ({ip})"))),
-        Err(_) => Err(value(key, text, "an IP address is expected")),
+    match ip(key, text)? {
+        ip @ IpAddr::V4(_) => Ok(ip),
+        ip @ IpAddr::V6(_) => Err(ConfigError::NotYet(format!("an IPv6 {key} ({ip})"))),
     }
 }
 

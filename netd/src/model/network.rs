@@ -28,7 +28,8 @@ pub struct Network {
     pub ipv6: bool,
     pub icc: bool,
     pub masquerade: bool,
-    /// Host address of a published port that names none.
+    /// Host address of a published port that names none; `0.0.0.0` stands for
+    /// `::` too where the network has IPv6.
     pub host_binding: IpAddr,
     /// Prefix of the interface's name inside a container.
     pub container_prefix: String,
@@ -152,7 +153,7 @@ impl NetworkOptions {
             }
             MASQUERADE => self.masquerade = Some(parse_bool(MASQUERADE, value)?),
             ICC => self.icc = Some(parse_bool(ICC, value)?),
-            HOST_BINDING => self.host_binding = Some(parse_ipv4(value)?),
+            HOST_BINDING => self.host_binding = Some(parse_ip(value)?),
             MTU => self.mtu = parse_mtu(value)?,
             CONTAINER_PREFIX => self.container_prefix = Some(parse_prefix(value)?),
             GATEWAY_MODE => match value {
@@ -185,12 +186,9 @@ fn parse_bool(option: &'static str, value: &str) -> Result<bool, OptionError> {
     }
 }
 
-fn parse_ipv4(value: &str) -> Result<IpAddr, OptionError> {
-    match value.parse() {
-        Ok(ip @ IpAddr::V4(_)) => Ok(ip),
-        Ok(IpAddr::V6(_)) => Err(OptionError::NotYet(format!("{HOST_BINDING}={value}"))),
-        Err(_) => Err(invalid(HOST_BINDING, value, "invalid IP address")),
-    }
+/// Of either family, whatever the option's name says: as in Docker.
+fn parse_ip(value: &str) -> Result<IpAddr, OptionError> {
+    value.parse().map_err(|_| invalid(HOST_BINDING, value, "invalid IP address"))
 }
 
 /// 0 stands for the default, as in Docker.

@@ -52,7 +52,7 @@ pub struct Expose {
 /// One published port of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortMapping {
-    /// `0.0.0.0` for every address of the host.
+    /// `0.0.0.0` for every IPv4 address of the host, `::` for every IPv6 one.
     pub host_ip: IpAddr,
     pub host_port: u16,
     pub container_port: u16,
@@ -243,7 +243,9 @@ fn parse_host_ip(text: &str) -> Result<Option<IpAddr>, PortError> {
     if text.is_empty() {
         return Ok(None);
     }
-    bare.parse().map(Some).map_err(|_| PortError::HostIp(bare.to_owned()))
+    let ip: IpAddr = bare.parse().map_err(|_| PortError::HostIp(bare.to_owned()))?;
+    // `::ffff:192.0.2.1` is 192.0.2.1.
+    Ok(Some(ip.to_canonical()))
 }
 
 /// Host port 0 is no port named, as Docker has it.

@@ -227,7 +227,8 @@ impl World {
                     if port.list != 0 {
                         once(format!("list {}", port.list));
                     }
-                    once(format!("{} {}", port.protocol, port.host_port));
+                    let family = if port.host_ip.is_ipv4() { 4 } else { 6 };
+                    once(format!("{} {} of IPv{family}", port.protocol, port.host_port));
                 }
             }
             assert!(routes.max(routes6) <= 1, "{} has two default routes", container.name);

@@ -246,3 +246,125 @@ fn the_default_network_gets_ipv6_and_keeps_its_subnet() {
     world.run(plan);
     assert_eq!(subnets(&world, "bridge"), before[..1]);
 }
+
+fn publishing(network: &str, name: &str, specs: &[&str]) -> ContainerCreate {
+    ContainerCreate {
+        publish: specs.iter().map(ToString::to_string).collect(),
+        ..on(network, name)
+    }
+}
+
+/// `0.0.0.0:8080->10.9.0.2:80` of every `Port` op in place.
+fn entries(world: &World) -> Vec<String> {
+    let mut entries: Vec<String> = world
+        .made
+        .iter()
+        .filter_map(|op| match op {
+            Op::Port { host_address, host_port, address, port, .. } => {
+                let at = |ip, port| std::net::SocketAddr::new(ip, port);
+                Some(format!("{}->{}", at(*host_address, *host_port), at(*address, *port)))
+            }
+            _ => None,
+        })
+        .collect();
+    entries.sort();
+    entries
+}
+
+#[test]
+fn a_port_without_a_host_address_is_published_on_both_families() {
+    let mut world = World::new();
+    world.create_network(&dual("n", &["10.9.0.0/24", "fd00:9::/64"])).unwrap();
+    world.create(&publishing("n", "web", &["8080:80"])).unwrap();
+    assert_eq!(world.ports("web"), ["0.0.0.0:8080->80/tcp", "[::]:8080->80/tcp"]);
+    assert_eq!(entries(&world), ["0.0.0.0:8080->10.9.0.2:80", "[::]:8080->[fd00:9::2]:80"]);
+    let sockets = world.made.iter().filter(|op| matches!(op, Op::HostPort { .. })).count();
+    assert_eq!(sockets, 2);
+
+    // A container of IPv4 alone has that.
+    world.create(&publishing("bridge", "plain", &["8081:80"])).unwrap();
+    assert_eq!(world.ports("plain"), ["0.0.0.0:8081->80/tcp"]);
+    // Each family's ports are its own, and a wildcard is every address of it.
+    world.create(&publishing("n", "six", &["[::]:8081:80", "127.0.0.1:8082:80"])).unwrap();
+    for spec in ["8082:80", "8081:80", "[2001:db8::1]:8080:80", "0.0.0.0:8080:80"] {
+        let error = world.create(&publishing("n", "x", &[spec])).unwrap_err();
+        assert!(error.to_string().ends_with("failed: port is already allocated"), "{spec}");
+    }
+    let error = world.create(&publishing("n", "x", &["[2001:db8::1]:8080:80"])).unwrap_err();
+    assert_eq!(error.to_string(), "Bind for [2001:db8::1]:8080 failed: port is already allocated");
+    world.assert_consistent();
+}
+
+#[test]
+fn a_port_that_netd_picks_is_the_same_for_both_families() {
+    let mut world = World::new();
+    world.create_network(&dual("n", &[])).unwrap();
+    world.create(&publishing("n", "six", &["[::]:8000:80"])).unwrap();
+    world.create(&publishing("n", "web", &["8000-8003:80", "81"])).unwrap();
+    let ports = world.ports("web");
+    assert_eq!(ports[..2], ["0.0.0.0:8001->80/tcp", "[::]:8001->80/tcp"]);
+    let picked =
+        |text: &str| text.rsplit_once("->").unwrap().0.rsplit_once(':').unwrap().1.to_owned();
+    assert_eq!(picked(&ports[2]), picked(&ports[3]));
+}
+
+#[test]
+fn a_host_address_of_a_family_that_the_container_lacks_is_refused_before_anything_changes() {
+    let mut world = World::new();
+    let before = world.made.clone();
+    let error = world.create(&publishing("bridge", "x", &["[2001:db8::1]:8080:80"])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "can't publish on 2001:db8::1: the container has no IPv6 address"
+    );
+    assert!(error.hint().unwrap().contains("publish on an IPv4 address"));
+    assert_eq!(world.made, before);
+
+    // A network whose default host address is `::` publishes on IPv6 alone.
+    let option = ("com.docker.network.bridge.host_binding_ipv4".to_owned(), "::".to_owned());
+    let request = NetworkCreate { options: [option].into(), ..dual("n", &[]) };
+    world.create_network(&request).unwrap();
+    world.create(&publishing("n", "web", &["8080:80", "0.0.0.0:8081:80"])).unwrap();
+    assert_eq!(world.ports("web"), ["[::]:8080->80/tcp", "0.0.0.0:8081->80/tcp"]);
+    // An IPv4-mapped address is IPv4's.
+    world.start("web").unwrap();
+    assert_eq!(
+        world.publish("web", "[::ffff:127.0.0.1]:8082:80").unwrap(),
+        ["127.0.0.1:8082->80/tcp"]
+    );
+}
+
+#[test]
+fn ports_of_a_running_container_come_and_go_in_both_families() {
+    let mut world = World::new();
+    world.create_network(&dual("n", &["10.9.0.0/24", "fd00:9::/64"])).unwrap();
+    world.create(&on("n", "web")).unwrap();
+    world.start("web").unwrap();
+    let both = ["0.0.0.0:8080->80/tcp", "[::]:8080->80/tcp"];
+    assert_eq!(world.publish("web", "8080:80").unwrap(), both);
+    // Again, with sources: both are changed, none is added.
+    assert_eq!(world.publish("web", "8080:80,from=fd00::/8").unwrap(), both);
+    assert!(world.get("web").endpoints[0].ports.iter().all(|port| port.from.len() == 1));
+    world.unpublish("web", "[::]:8080:80").unwrap();
+    assert_eq!(world.ports("web"), both[..1]);
+    assert_eq!(world.publish("web", "8080:80").unwrap(), both);
+    world.unpublish("web", "8080:80").unwrap();
+    assert!(world.ports("web").is_empty() && entries(&world).is_empty());
+    world.assert_consistent();
+}
+
+#[test]
+fn each_family_is_published_on_the_endpoint_that_its_replies_leave_by() {
+    let mut world = World::new();
+    world.create_network(&dual("n", &["10.9.0.0/24", "fd00:9::/64"])).unwrap();
+    world.create(&container("web")).unwrap();
+    world.start("web").unwrap();
+    world.connect("n", "web").unwrap();
+    world.publish("web", "8080:80").unwrap();
+    assert_eq!(entries(&world), ["0.0.0.0:8080->172.17.0.2:80", "[::]:8080->[fd00:9::2]:80"]);
+    let of = |nth: usize| world.get("web").endpoints[nth].ports.len();
+    assert_eq!([of(0), of(1)], [1, 1]);
+    world.disconnect("n", "web").unwrap();
+    assert_eq!(world.ports("web"), ["0.0.0.0:8080->80/tcp"]);
+    assert_eq!(entries(&world).len(), 1);
+}

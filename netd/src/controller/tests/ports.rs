@@ -94,10 +94,6 @@ fn sctp_is_refused_as_long_as_it_is_not_translated() {
 #[test]
 fn what_is_not_there_yet_or_never_works_is_refused() {
     let mut world = World::new();
-    assert_eq!(
-        text(world.create(&publishing("a", &["[::1]:80:80"]))),
-        "IPv6 (host address ::1) is not supported yet"
-    );
     assert_eq!(text(world.create(&publishing("a", &["80:http"]))), "invalid containerPort: http");
     let internal =
         NetworkCreate { name: "inside".into(), internal: true, ..NetworkCreate::default() };

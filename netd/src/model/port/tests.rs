@@ -108,8 +108,8 @@ fn any_spec() -> impl Strategy<Value = PortSpec> {
         0..3,
     );
     (any::<Option<IpAddr>>(), any_range(), proptest::option::of(1u16..=65000), protocol, from)
-        .prop_map(|(host_ip, container, first, protocol, from)| PortSpec {
-            host_ip,
+        .prop_map(|(ip, container, first, protocol, from)| PortSpec {
+            host_ip: ip.map(|ip: IpAddr| ip.to_canonical()),
             host: first.map(|first| {
                 let more = container.end() - container.start();
                 first..=first + more
