@@ -81,6 +81,9 @@ impl Flow {
     pub const LOCAL: u8 = 1 << 4;
     /// This direction has sent its FIN.
     pub const FIN: u8 = 1 << 5;
+    /// The host's own: its packets are the stack's, and no container can have
+    /// the tuple. Only where a look-up of the host's sockets does not tell.
+    pub const HOST: u8 = 1 << 6;
 
     #[inline(always)]
     pub const fn has(&self, flag: u8) -> bool {

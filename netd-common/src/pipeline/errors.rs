@@ -54,6 +54,9 @@ pub(super) fn relate<P: PacketMut, W: World>(
     let Some(flow) = world.any_flow(&quoted.answer) else {
         return Verdict::UNDECIDED;
     };
+    if flow.has(Flow::HOST) {
+        return Verdict::UNDECIDED;
+    }
     if let Some(reason) = flow::spoofed(packet, headers, flow) {
         return reason.into();
     }

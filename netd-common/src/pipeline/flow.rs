@@ -59,6 +59,9 @@ pub(super) fn known<P: PacketMut, W: World>(
         return reason.into();
     }
     account(flow, packet, now);
+    if flow.has(Flow::HOST) {
+        return Verdict::PASS;
+    }
     let goes_on = if flow.state == State::New as u8 {
         embryonic(world, headers)
     } else {

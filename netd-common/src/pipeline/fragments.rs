@@ -99,7 +99,9 @@ fn key(headers: &Headers, stage: Stage) -> FragmentKey {
 /// Bytes of the datagram that the fragment holds.
 #[inline(always)]
 fn bytes(headers: &Headers) -> u32 {
-    #[allow(clippy::cast_possible_truncation)] // an offset within the headers
-    let header = headers.l4 as u32;
-    (ETHERNET_LEN as u32 + u32::from(headers.ip_len)).saturating_sub(header)
+    let end = ETHERNET_LEN + usize::from(headers.ip_len);
+    #[allow(clippy::cast_possible_truncation)] // at most 64 KiB
+    {
+        end.saturating_sub(headers.l4) as u32
+    }
 }

@@ -74,11 +74,10 @@ pub fn from_container_slow<P: PacketMut, W: World>(
         return Verdict::drop(DropReason::UnknownEthertype);
     }
     match ethernet.ethertype {
-        ETHERTYPE_IPV4 => {}
         ETHERTYPE_IPV6 if !has_ipv6(packet, world) => {
             return Verdict::drop(DropReason::Ipv6Disabled);
         }
-        ETHERTYPE_IPV6 => {}
+        ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => {}
         ETHERTYPE_ARP => return arp(packet, world, &ethernet),
         _ => return Verdict::drop(DropReason::UnknownEthertype),
     }

@@ -93,9 +93,9 @@ fn first_contact<P: PacketMut, W: World>(
             Err(reason) => reason.into(),
         };
     }
-    if !world.is_host_address(&headers.key.dst)
-        && let Some(network) = world.subnet(&headers.key.dst)
-    {
+    if world.is_host_address(&headers.key.dst) {
+        open::keep_for_host(world, headers);
+    } else if let Some(network) = world.subnet(&headers.key.dst) {
         return direct(packet, world, scratch, network);
     }
     if headers.kind == Kind::Piece {

@@ -55,7 +55,7 @@ fn lower<P: PacketMut>(packet: &mut P, headers: &Headers, at: usize, most: u16) 
         return true;
     }
     let lower = Be16::from_host(most);
-    let odd = (at - headers.l4) % 2 != 0;
+    let odd = !(at - headers.l4).is_multiple_of(2);
     // In the sum, a word that begins at an odd byte has its two changed over.
     let word = |it: Be16| u32::from(if odd { it.0.swap_bytes() } else { it.0 });
     let diff = csum::diff([word(size)], [word(lower)]);

@@ -139,7 +139,30 @@ pub(super) fn policy<W: World>(
 pub(super) fn concerns<W: World>(world: &mut W, scratch: &mut Scratch) -> bool {
     let Scratch { headers, asked, .. } = scratch;
     headers.kind == Kind::Flow
-        && (world.any_flow(&headers.key).is_some() || asks(world, headers, asked))
+        && (world.any_flow(&headers.key).is_some_and(|flow| !flow.has(Flow::HOST))
+            || asks(world, headers, asked))
+}
+
+/// Keeps the tuple of what the host gets by a protocol whose sockets can't be
+/// looked up (tunnels, echoes, SCTP): a container that comes later must not
+/// take it over.
+#[inline(never)]
+pub(super) fn keep_for_host<W: World>(world: &mut W, headers: &Headers) {
+    let key = &headers.key;
+    let asked = matches!(key.proto, PROTO_ICMP | PROTO_ICMPV6) && headers.may_open();
+    if headers.kind != Kind::Flow || matches!(key.proto, PROTO_TCP | PROTO_UDP) || asked {
+        return;
+    }
+    let now = world.now();
+    let own = Flow {
+        flags: Flow::HOST,
+        sport: key.sport,
+        dport: key.dport,
+        last_seen: now,
+        ..Flow::default()
+    };
+    // One that is there already is a flow of some container's.
+    let _ = world.claim_embryo(key, &own);
 }
 
 /// Whose a packet to a published port is, when it is welcome.
@@ -191,7 +214,7 @@ pub(super) fn inbound<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict
     let Scratch { headers, draft, asked, .. } = scratch;
     let target = &asked.target;
     draft.begin(&headers.key, target.port);
-    if let Err(reason) = draft.to_server(world, &target.addr) {
+    if let Err(reason) = draft.answered_by(world, &target.addr) {
         return reason.into();
     }
     draft.publishes(target, &headers.key);
@@ -208,7 +231,7 @@ pub(super) fn straight<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdic
         return reason.into();
     }
     draft.begin(&headers.key, headers.key.dport);
-    if let Err(reason) = draft.to_server(world, &headers.key.dst) {
+    if let Err(reason) = draft.answered_by(world, &headers.key.dst) {
         return reason.into();
     }
     draft.reply.generation = world.route_generation().wrapping_sub(1);
@@ -246,7 +269,7 @@ pub(super) fn across<W: World>(world: &mut W, scratch: &mut Scratch, other: u32)
     let key = &headers.key;
     draft.begin(key, key.dport);
     if let Err(reason) =
-        draft.to_server(world, &key.dst).and_then(|_| draft.from_client(world, key))
+        draft.answered_by(world, &key.dst).and_then(|_| draft.opened_by(world, &key.src))
     {
         return reason.into();
     }
@@ -272,10 +295,10 @@ pub(super) fn hairpin<W: World>(
     let Scratch { headers, draft, asked, .. } = scratch;
     let (key, target) = (&headers.key, &asked.target);
     draft.begin(key, target.port);
-    if let Err(reason) = draft.from_client(world, key) {
+    if let Err(reason) = draft.opened_by(world, &key.src) {
         return reason.into();
     }
-    let server_network = match draft.to_server(world, &target.addr) {
+    let server_network = match draft.answered_by(world, &target.addr) {
         Ok(server) => server,
         Err(reason) => return reason.into(),
     };
@@ -326,8 +349,8 @@ impl Draft {
 
     /// A container opens it.
     #[inline(always)]
-    fn from_client<W: World>(&mut self, world: &mut W, key: &FlowKey) -> Result<(), DropReason> {
-        let client = world.endpoint(&key.src).ok_or(DropReason::SpoofedAddress)?;
+    fn opened_by<W: World>(&mut self, world: &mut W, client: &Address) -> Result<(), DropReason> {
+        let client = world.endpoint(client).ok_or(DropReason::SpoofedAddress)?;
         self.original.leaves(client);
         self.reply.enters(client);
         Ok(())
@@ -335,7 +358,11 @@ impl Draft {
 
     /// A container answers it; its network is the answer.
     #[inline(always)]
-    fn to_server<W: World>(&mut self, world: &mut W, server: &Address) -> Result<u32, DropReason> {
+    fn answered_by<W: World>(
+        &mut self,
+        world: &mut W,
+        server: &Address,
+    ) -> Result<u32, DropReason> {
         let endpoint = world.endpoint(server).ok_or(DropReason::NoEndpoint)?;
         self.original.enters(endpoint);
         self.reply.leaves(endpoint);

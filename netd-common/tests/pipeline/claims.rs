@@ -184,3 +184,24 @@ fn a_port_of_one_address_comes_before_one_of_any() {
         delivered(&WEB, from_uplink(&mut world, &to(HOST[f])));
     }
 }
+
+#[test]
+fn a_container_does_not_take_over_what_the_host_is_sent() {
+    for f in FAMILIES {
+        for layer4 in [Layer4::Raw { proto: 47 }, Layer4::EchoReply { id: 7 }] {
+            let mut world = scene::world();
+            few_ports(&mut world, 0);
+            world.config_mut().snat_low = PortRange { first: 7, last: 7 };
+            let to_host = incoming(OUTSIDE[f], HOST[f], layer4);
+            assert_eq!(from_uplink(&mut world, &to_host).0, Verdict::PASS);
+            let asked = match layer4 {
+                Layer4::EchoReply { id } => Layer4::EchoRequest { id },
+                other => other,
+            };
+            let (verdict, _) =
+                from_container(&mut world, &CLIENT, &CLIENT.sends(OUTSIDE[f], asked));
+            assert!(verdict.is_drop(), "{verdict:?}");
+            assert_eq!(from_uplink(&mut world, &to_host).0, Verdict::PASS);
+        }
+    }
+}
