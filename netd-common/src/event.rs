@@ -5,13 +5,14 @@
 
 use crate::{
     abi::{
-        Address, Be16, Event,
+        Address, Be16, Event, Family,
         wire::{
             ARP_LEN, Arp, ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet,
             IPV4_LEN, Ipv4, PROTO_TCP, PROTO_UDP, Ports,
         },
     },
     packet::Packet,
+    pipeline::socket::SocketCall,
 };
 
 const IPV6_LEN: usize = 40;
@@ -38,6 +39,19 @@ pub fn describe<P: Packet>(packet: &mut P, event: &mut Event) {
         ETHERTYPE_ARP => arp(packet, event),
         _ => {}
     }
+}
+
+/// Of a call of the host's own that was refused: no packet came about, and no
+/// port of its own is known. All but the time, the hook and the outcome.
+#[inline(always)]
+pub fn describe_call<C: SocketCall>(call: &C) -> Event {
+    let ((dst, dport), source) = (call.peer(), call.source());
+    let ethertype = match dst.family() {
+        Family::V4 => ETHERTYPE_IPV4,
+        Family::V6 => ETHERTYPE_IPV6,
+    };
+    let src = if source == Address::ANY { dst } else { source };
+    Event { src, dst, dport, ethertype, proto: call.proto(), ..Event::default() }
 }
 
 #[inline(always)]

@@ -17,26 +17,34 @@ use netd_common::{
     verdict::{Hook, Verdict},
 };
 
-use crate::{env::Host, maps};
+use crate::{env::Host, events, maps};
 
 #[cgroup_sock_addr(connect4)]
 fn sock_connect4(ctx: SockAddrContext) -> i32 {
-    act(socket::connect(&mut Call4::connecting(&ctx), &mut Host::of_call(&ctx)))
+    let mut call = Call4::connecting(&ctx);
+    let verdict = socket::connect(&mut call, &mut Host::of_call(&ctx));
+    act(&call, verdict)
 }
 
 #[cgroup_sock_addr(connect6)]
 fn sock_connect6(ctx: SockAddrContext) -> i32 {
-    act(socket::connect(&mut Call6::connecting(&ctx), &mut Host::of_call(&ctx)))
+    let mut call = Call6::connecting(&ctx);
+    let verdict = socket::connect(&mut call, &mut Host::of_call(&ctx));
+    act(&call, verdict)
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 fn sock_sendmsg4(ctx: SockAddrContext) -> i32 {
-    act(socket::send(&mut Call4::sending(&ctx), &mut Host::of_call(&ctx)))
+    let mut call = Call4::sending(&ctx);
+    let verdict = socket::send(&mut call, &mut Host::of_call(&ctx));
+    act(&call, verdict)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn sock_sendmsg6(ctx: SockAddrContext) -> i32 {
-    act(socket::send(&mut Call6::sending(&ctx), &mut Host::of_call(&ctx)))
+    let mut call = Call6::sending(&ctx);
+    let verdict = socket::send(&mut call, &mut Host::of_call(&ctx));
+    act(&call, verdict)
 }
 
 #[cgroup_sock_addr(recvmsg4)]
@@ -66,12 +74,16 @@ fn sock_getpeername6(ctx: SockAddrContext) -> i32 {
 /// Counts what netd had a word in: the other calls of the host are none of
 /// its business.
 #[inline(always)]
-fn act(verdict: Verdict) -> i32 {
+fn act<C: SocketCall>(call: &C, verdict: Verdict) -> i32 {
     if verdict == Verdict::PASS {
         return 1;
     }
     maps::count(Hook::Socket, verdict.outcome(), 0);
-    i32::from(!verdict.is_drop())
+    if verdict.is_drop() {
+        events::report_call(call, verdict.outcome());
+        return 0;
+    }
+    1
 }
 
 /// A field of the context, or of its socket: each read by itself and as wide

@@ -269,3 +269,16 @@ fn it_sees_nothing_of_what_is_not_dropped() {
     std::thread::sleep(SILENCE);
     assert_eq!(monitor.events(), Vec::<Value>::new());
 }
+
+#[test]
+fn a_process_that_an_allow_list_refuses_is_shown() {
+    let net = Topology::new();
+    let agent = net.agent();
+    agent.container("web", "-p 8080:80,from=127.0.0.0/8");
+    let json = Monitor::start(&agent, &["--json"]);
+    net.host.connect_tcp(at(HOST, 8080), SILENCE).unwrap_err();
+    let event = json.drop("source_not_allowed", HOST);
+    assert_eq!((text(&event, "/Program"), text(&event, "/Protocol")), ("socket", "tcp"));
+    assert_eq!((text(&event, "/Dst"), number(&event, "/DstPort")), (&*HOST.to_string(), 8080));
+    assert_eq!((text(&event, "/Container"), text(&event, "/Interface")), ("web", ""));
+}

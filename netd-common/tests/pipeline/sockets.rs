@@ -154,6 +154,13 @@ fn an_allow_list_holds_for_processes_too() {
         assert_eq!(verdict, Verdict::drop(DropReason::NotAllowed));
     }
     assert!(world.peers.is_empty());
+    let event = netd_common::event::describe_call(&refused);
+    assert_eq!(
+        (event.src, event.dst),
+        (HOST.v4().into(), HOST.v4().into()),
+        "whom it would come from"
+    );
+    assert_eq!((event.dport.to_host(), event.proto), (8080, PROTO_TCP));
 }
 
 #[test]

@@ -216,8 +216,12 @@ fn row(event: &Event, link: &str, names: &Names<'_>, booted: Duration) -> DropEv
     }
 }
 
-/// The name of a link; its number where it has gone.
+/// The name of a link; its number where it has gone. Empty for a process's
+/// call, which is on none.
 fn link(ifindex: u32) -> String {
+    if ifindex == 0 {
+        return String::new();
+    }
     let name = if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok());
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| ifindex.to_string())
 }
