@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{
         Arc,
@@ -84,37 +85,28 @@ pub struct Kernel {
 #[derive(Debug)]
 pub struct Host {
     ns: NetNs,
-    _sockets: Vec<Bound>,
+    _sockets: Vec<OwnedFd>,
 }
 
-/// Held, and never read from.
-#[derive(Debug)]
-enum Bound {
-    Tcp { _listener: TcpListener },
-    Udp { _socket: UdpSocket },
-}
-
-impl Bound {
-    fn new(socket: &Socket) -> Vec<Self> {
-        let at = |ip| SocketAddr::new(ip, socket.port);
-        let addresses = match socket.at {
-            Some(own) => vec![at(own[Family::V4]), at(own[Family::V6])],
-            // Both families, as long as `net.ipv6.bindv6only` is 0.
-            None => vec![at(Ipv6Addr::UNSPECIFIED.into())],
-        };
-        let bind = |at: SocketAddr| match socket.proto {
-            PROTO_TCP => TcpListener::bind(at).map(|_listener| Self::Tcp { _listener }),
-            _ => UdpSocket::bind(at).map(|_socket| Self::Udp { _socket }),
-        };
-        let bound = |at| bind(at).unwrap_or_else(|e| panic!("bind {at}: {e}"));
-        addresses.into_iter().map(bound).collect()
-    }
+/// Bound to the socket's addresses, and never read from.
+fn bound(socket: &Socket) -> Vec<OwnedFd> {
+    let at = |ip| SocketAddr::new(ip, socket.port);
+    let addresses = match socket.at {
+        Some(own) => vec![at(own[Family::V4]), at(own[Family::V6])],
+        // Both families, as long as `net.ipv6.bindv6only` is 0.
+        None => vec![at(Ipv6Addr::UNSPECIFIED.into())],
+    };
+    let bind = |at: SocketAddr| match socket.proto {
+        PROTO_TCP => TcpListener::bind(at).map(OwnedFd::from),
+        _ => UdpSocket::bind(at).map(OwnedFd::from),
+    };
+    addresses.into_iter().map(|at| bind(at).unwrap_or_else(|e| panic!("bind {at}: {e}"))).collect()
 }
 
 impl Host {
     pub fn new() -> Self {
         let ns = Kernel::links_and_routes();
-        let sockets = ns.run(|| scene::SOCKETS.iter().flat_map(Bound::new).collect());
+        let sockets = ns.run(|| scene::SOCKETS.iter().flat_map(bound).collect());
         Self { ns, _sockets: sockets }
     }
 
@@ -321,6 +313,17 @@ impl Kernel {
 
     pub fn fragments(&self) -> BTreeMap<FragmentKey, Fragment> {
         self.fragments.iter().map(|entry| entry.expect("a datagram")).collect()
+    }
+
+    pub fn syn_rates(&self) -> BTreeMap<PortKey, SynRate> {
+        let rates: HashMap<_, PortKey, SynRate> =
+            opened(Map::LruHashMap(self.data(names::SYN_RATES)));
+        rates.iter().map(|entry| entry.expect("a rate")).collect()
+    }
+
+    /// Lets go of a datagram, as the LRU does when it is full.
+    pub fn forget(&mut self, key: &FragmentKey) {
+        self.fragments.remove(key).expect("the datagram is there");
     }
 
     /// Lets go of an embryo, as the LRU does when it is full.

@@ -19,6 +19,7 @@ const MANGLED_ZERO: u16 = 0xffff;
 
 /// One frame, its checksums complete (`CHECKSUM_NONE`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a frame's metadata is a set of flags")]
 pub struct Frame {
     pub bytes: Vec<u8>,
     /// The link whose program runs.

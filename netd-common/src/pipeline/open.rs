@@ -43,6 +43,10 @@ pub(super) fn outbound<W: World>(world: &mut W, scratch: &mut Scratch, index: u3
         return reason.into();
     }
     let key = &headers.key;
+    // To `::`, for which a route may be found all the same.
+    if key.dst == Address::ANY {
+        return Verdict::PASS;
+    }
     (journey.src, journey.dst) = (key.src, key.dst);
     (journey.from, journey.proto) = (network.bridge_ifindex, u32::from(key.proto));
     world.route(journey);

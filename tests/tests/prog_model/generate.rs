@@ -1,6 +1,9 @@
 //! Packets by chance, of which enough make sense for flows to live and die.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use netd_common::{
     abi::{
@@ -8,11 +11,11 @@ use netd_common::{
         wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     },
     model::{
-        Arp, DESTINATION, Datagram, Extension, Frame, HOP_BY_HOP, Layer4, ROUTING,
+        Arp, Complaint, DESTINATION, Datagram, Extension, Frame, HOP_BY_HOP, Layer4, Ndp, ROUTING,
         cases::FAMILIES,
         scene::{
             self, ALIAS, CLIENT, CONTAINERS, Dual, FAR, HOST, HOST1, LOCALHOST, NOBODY, OFF,
-            OUTSIDE, ROUTER_MAC, UNREACHABLE, UP0, UP1, UPLINK_MAC, WEB, gateway, incoming,
+            OUTSIDE, ROUTER, ROUTER_MAC, UNREACHABLE, UP0, UP1, UPLINK_MAC, WEB, gateway, incoming,
         },
     },
     verdict::{Hook, Verdict},
@@ -37,6 +40,8 @@ struct Line {
 pub(crate) struct Generator {
     random: Random,
     lines: Vec<Line>,
+    /// What is said next: the rest of a datagram in pieces.
+    next: VecDeque<Line>,
 }
 
 const TCP_FLAGS: [u8; 10] = [
@@ -53,13 +58,16 @@ const TCP_FLAGS: [u8; 10] = [
 ];
 /// Few, so that flows meet.
 const CLIENT_PORTS: [u16; 6] = [40_000, 40_001, 40_002, 1024, 80, 0];
-const SERVER_PORTS: [u16; 8] = [80, 443, 8080, 5353, 9090, 7070, 6060, 53];
+const SERVER_PORTS: [u16; 14] =
+    [80, 443, 8080, 5353, 9090, 7070, 6060, 53, 8443, 5354, 8081, 9899, 22, 2001];
+/// Few as well, so that datagrams are mixed up.
+const IDS: [u32; 3] = [7, 8, 0x1_0000];
 const MACS: [Mac; 4] =
     [UPLINK_MAC, CLIENT.mac, Mac::from_octets([0xff; 6]), Mac::from_octets([1, 0, 0x5e, 0, 0, 1])];
 
 impl Generator {
     pub(crate) fn new(random: Random) -> Self {
-        Self { random, lines: Vec::new() }
+        Self { random, lines: Vec::new(), next: VecDeque::new() }
     }
 
     pub(crate) fn random(&mut self) -> &mut Random {
@@ -67,9 +75,14 @@ impl Generator {
     }
 
     pub(crate) fn step(&mut self) -> Step {
-        let known = !self.lines.is_empty() && !self.random.once_in(3);
-        let line = if known { self.next_line() } else { self.new_line() };
-        let Line { hook, mut ifindex, mut datagram } = line;
+        let Line { hook, mut ifindex, mut datagram } = match self.next.pop_front() {
+            Some(line) if !self.random.once_in(8) => line,
+            _ => {
+                let known = !self.lines.is_empty() && !self.random.once_in(3);
+                let line = if known { self.next_line() } else { self.new_line() };
+                if self.random.once_in(8) { self.in_pieces(line) } else { line }
+            }
+        };
         if self.random.once_in(12) {
             self.disturb(&mut datagram);
         }
@@ -78,12 +91,15 @@ impl Generator {
         }
         let mut frame = scene::frame(ifindex, datagram.frame());
         if self.random.once_in(30) {
-            frame.bytes = self.arp();
+            frame.bytes = if self.random.once_in(2) { self.arp() } else { self.ndp() };
         }
         if self.random.once_in(15) {
             self.spoil(&mut frame);
         }
         frame.for_another = scene::is_for_another(&frame);
+        if hook == Hook::ToContainer {
+            frame.ingress_ifindex = self.random.pick(&[0, UP0, UP1]);
+        }
         Step { hook, frame }
     }
 
@@ -107,11 +123,49 @@ impl Generator {
             let oldest = self.random.below(self.lines.len());
             self.lines.swap_remove(oldest);
         }
+        if self.random.once_in(5) {
+            let datagram = self.complaint(&received, &answer);
+            self.lines.push(Line { hook, ifindex, datagram });
+        }
         self.lines.push(Line { hook, ifindex, datagram: answer });
         if self.random.once_in(2) {
             let Step { hook, frame } = step;
             self.lines.push(Line { hook: *hook, ifindex: frame.ifindex, datagram: sent });
         }
+    }
+
+    /// What the other end, or a router on the way, has against a packet.
+    fn complaint(&mut self, received: &Datagram, answer: &Datagram) -> Datagram {
+        let f = received.family();
+        let by = match self.random.below(4) {
+            0 => ROUTER[f],
+            1 => self.source(f),
+            _ => answer.src,
+        };
+        let kind = self.random.pick(&Complaint::ALL);
+        let quoted = self.random.pick(&[0, 4, 8, 20, 28, usize::MAX]);
+        let (src_mac, dst_mac) = (answer.src_mac, answer.dst_mac);
+        Datagram { src_mac, dst_mac, ..received.complaint(by, kind, quoted) }
+    }
+
+    /// The first piece of a long datagram; the others come next, in this order
+    /// or another.
+    fn in_pieces(&mut self, line: Line) -> Line {
+        let Line { hook, ifindex, datagram } = line;
+        let len = 100 + self.random.below(1500);
+        let payload = self.random.bytes(len);
+        let id = self.random.pick(&IDS);
+        let whole = Datagram { payload, id, extensions: Vec::new(), ..datagram };
+        let mtu = self.random.pick(&[200, 576, 1280]);
+        let mut pieces = whole.fragments(mtu);
+        if self.random.once_in(3) {
+            let (a, b) = (self.random.below(pieces.len()), self.random.below(pieces.len()));
+            pieces.swap(a, b);
+        }
+        let mut lines = pieces.into_iter().map(|datagram| Line { hook, ifindex, datagram });
+        let first = lines.next().expect("a piece");
+        self.next.extend(lines);
+        first
     }
 
     fn next_line(&mut self) -> Line {
@@ -163,7 +217,12 @@ impl Generator {
     fn layer4(&mut self) -> Layer4 {
         let sport = self.random.pick(&CLIENT_PORTS);
         let dport = self.random.pick(&SERVER_PORTS);
-        match self.random.below(10) {
+        match self.random.below(12) {
+            10 => Layer4::Sctp { sport, dport },
+            11 => {
+                let flags = self.random.pick(&[TCP_SYN, TCP_SYN | TCP_ACK]);
+                Layer4::TcpMss { sport, dport, flags, mss: self.random.pick(&[536, 1460, 9000]) }
+            }
             0..=4 => Layer4::Tcp { sport, dport, flags: self.random.pick(&TCP_FLAGS) },
             5 | 6 => Layer4::Udp { sport, dport },
             7 => Layer4::BareUdp { sport, dport },
@@ -171,7 +230,9 @@ impl Generator {
                 0 => Layer4::EchoReply { id: self.random.pick(&[0, 7, 0x100]) },
                 _ => Layer4::EchoRequest { id: self.random.pick(&[0, 7, 0x100]) },
             },
-            _ => Layer4::Raw { proto: self.random.pick(&[1, 2, 6, 17, 41, 47, 50, 132, 255]) },
+            _ => Layer4::Raw {
+                proto: self.random.pick(&[1, 2, 6, 17, 33, 41, 47, 50, 58, 59, 132, 255]),
+            },
         }
     }
 
@@ -261,6 +322,32 @@ impl Generator {
             0 => message.src_mac = other.mac,
             1 => message.sender_mac = other.mac,
             2 => message.sender = other.address.v4(),
+            _ => {}
+        }
+        message.frame()
+    }
+
+    fn ndp(&mut self) -> Vec<u8> {
+        let (own, other) = (self.random.pick(&CONTAINERS), self.random.pick(&CONTAINERS));
+        let address = |of: &scene::Container, random: &mut Random| match random.below(3) {
+            0 => of.link_local(),
+            1 => Ipv6Addr::UNSPECIFIED,
+            _ => of.address.v6(),
+        };
+        let src = address(&own, &mut self.random);
+        let target = address(&other, &mut self.random);
+        let mut message = match self.random.below(4) {
+            0 => Ndp::advertisement(own.mac, src),
+            1 => Ndp::router(self.random.pick(&[133, 134, 137]), own.mac, src),
+            2 => Ndp::solicitation(own.mac, src, own.address.v6()),
+            _ => Ndp::solicitation(own.mac, src, target),
+        };
+        match self.random.below(8) {
+            0 => message.src_mac = other.mac,
+            1 => message.link = Some(other.mac),
+            2 => message.target = target,
+            3 => message.hop_limit = 64,
+            4 => message.link = None,
             _ => {}
         }
         message.frame()

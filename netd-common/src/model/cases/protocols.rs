@@ -1,6 +1,6 @@
 //! Protocols besides TCP, UDP and ping; extension headers; sizes; odd ones.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use std::{vec, vec::Vec};
 
 use super::{Case, SNAT_PORT, delivered, routed, syn, udp};
@@ -223,6 +223,10 @@ fn extensions() -> Vec<Case> {
         .drops(DropReason::DirectAccess),
         Case::new(FromUplink, "to a container behind extension headers", arrives(&direct))
             .drops(DropReason::DirectAccess),
+        Case::new(FromContainer, "to no address", {
+            CLIENT.frame(&CLIENT.sends(Ipv6Addr::UNSPECIFIED.into(), syn(1, 80)))
+        })
+        .passes(),
         Case::new(FromContainer, "nothing after the header", CLIENT.frame(&next_none))
             .forwards(UP0, &routed(&next_none, HOST[f], OUTSIDE[f], next_none.layer4)),
         Case::new(ToUplink, "extension headers that the stack forwarded", {

@@ -85,18 +85,16 @@ pub const SOCKETS: [Socket; 6] = [
 fn policy(index: u32, family: Family) -> Option<Network> {
     use Network as N;
     let own = match index {
-        ONE => N::MASQUERADE | N::ICC,
         QUIET_NET => N::MASQUERADE,
         INNER_NET => N::INTERNAL | N::ICC,
         ROUTED_NET => N::ICC,
         OPEN_NET => N::MASQUERADE | N::ICC | N::UNPROTECTED,
         DIRECT_NET => N::ROUTED | N::ICC,
         APART_NET => N::ISOLATED | N::INTERNAL | N::ICC,
-        FIXED_NET => N::MASQUERADE | N::ICC,
-        LEGACY_NET if family == Family::V4 => N::MASQUERADE | N::ICC,
+        LEGACY_NET if family == Family::V6 => return None,
         INHIBITED_NET if family == Family::V4 => N::MASQUERADE | N::ICC | N::INHIBITED,
-        INHIBITED_NET => N::MASQUERADE | N::ICC,
-        _ => return None,
+        // ONE, FIXED_NET, and the rest of the last two.
+        _ => N::MASQUERADE | N::ICC,
     };
     let source = if index == FIXED_NET { ALIAS[family].into() } else { Address::ANY };
     let gateway = gateway(index)[family].into();
