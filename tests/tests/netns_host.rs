@@ -68,11 +68,8 @@ impl Way {
     }
 
     fn ask(self, ns: &NetNs, to: SocketAddr) -> io::Result<SocketAddr> {
-        let any = if to.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-        };
+        let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+        let any = family.pick(Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
         self.ask_from(ns, any, to)
     }
 }
@@ -100,27 +97,47 @@ struct Scene {
     web: Container,
     tcp: Echo,
     udp: Echo,
+    family: Family,
 }
 
 impl Scene {
-    fn new() -> Self {
-        Self::with("")
+    /// A container that has IPv4 alone, or the IPv6 half of one that has both.
+    fn new(family: Family) -> Self {
+        Self::with(family, "")
     }
 
     /// With something behind each port, such as `,from=…`.
-    fn with(suffix: &str) -> Self {
+    fn with(family: Family, suffix: &str) -> Self {
         let net = Topology::new();
         net.host.ip(&format!("addr add {SECOND}/24 dev up0"));
         net.host.ip(&format!("addr add {SECOND6}/64 dev up0 nodad"));
         let agent = net.agent();
-        let ports = format!("-p 8080:80/tcp{suffix} -p 8080:80/udp{suffix}");
+        let v6 = family.pick("", "--ipv6 --subnet fd00:30::/64");
+        agent.network("n", "172.30.0.0/24", v6);
+        let ports = format!("--network n -p 8080:80/tcp{suffix} -p 8080:80/udp{suffix}");
         let web = agent.container("web", &ports);
-        let (tcp, udp) = (web.ns.echo_tcp("0.0.0.0:80"), web.ns.echo_udp("0.0.0.0:80"));
-        Self { net, agent, web, tcp, udp }
+        let any = family.any(80);
+        let (tcp, udp) = (web.ns.echo_tcp(&any), web.ns.echo_udp(&any));
+        Self { net, agent, web, tcp, udp, family }
     }
 
     fn host(&self) -> &NetNs {
         &self.net.host
+    }
+
+    /// The port at the address that `localhost` is.
+    fn local(&self) -> SocketAddr {
+        at(self.family.loopback(), 8080)
+    }
+
+    /// The port at the host's first address.
+    fn first(&self) -> SocketAddr {
+        at(self.family.host(), 8080)
+    }
+
+    /// The host's other address.
+    fn second(&self) -> IpAddr {
+        self.family.pick(SECOND.into(), SECOND6.into())
     }
 
     /// Where the container's servers see the last client.
@@ -130,28 +147,39 @@ impl Scene {
     }
 
     fn gateway(&self) -> IpAddr {
-        let list = self.agent.inspect("network inspect bridge");
-        let gateway = list.pointer("/0/IPAM/Config/0/Gateway").expect("a gateway");
-        gateway.as_str().and_then(|text| text.parse().ok()).expect("an address")
+        let [v4, v6] = ["172.30.0.1", "fd00:30::1"].map(|text| text.parse().expect("an address"));
+        self.family.pick(v4, v6)
+    }
+}
+
+/// What holds for both families.
+fn each(test: impl Fn(Scene)) {
+    for family in Family::ALL {
+        eprintln!("--- {family}");
+        test(Scene::new(family));
     }
 }
 
 #[test]
 fn every_address_of_the_hosts_leads_to_the_container() {
-    let scene = Scene::new();
-    for way in WAYS {
-        for address in [HOST, SECOND, LOCALHOST, Ipv4Addr::new(127, 9, 9, 9)] {
-            let peer = way.ask(scene.host(), at(address, 8080));
-            let peer = peer.unwrap_or_else(|e| panic!("{way:?} to {address}: {e}"));
-            assert_eq!(peer, at(address, 8080), "{way:?}: the peer is who was asked");
-            assert_eq!(scene.client(way), scene.gateway(), "{way:?} to {address}");
+    each(|scene| {
+        let [first, second] = [scene.first().ip(), scene.second()];
+        let local = scene.local().ip();
+        let other = scene.family.pick(Ipv4Addr::new(127, 9, 9, 9).into(), local);
+        for way in WAYS {
+            for address in [first, second, local, other] {
+                let peer = way.ask(scene.host(), at(address, 8080));
+                let peer = peer.unwrap_or_else(|e| panic!("{way:?} to {address}: {e}"));
+                assert_eq!(peer, at(address, 8080), "{way:?}: the peer is who was asked");
+                assert_eq!(scene.client(way), scene.gateway(), "{way:?} to {address}");
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn ipv6_loopback_leads_to_a_container_of_ipv4_once_connected() {
-    let scene = Scene::new();
+    let scene = Scene::new(Family::V4);
     let to = SocketAddr::from((Ipv6Addr::LOCALHOST, 8080));
     for way in [Way::Tcp, Way::UdpConnected] {
         assert_eq!(way.ask(scene.host(), to).expect("an answer"), to, "{way:?}");
@@ -168,7 +196,7 @@ fn ipv6_loopback_leads_to_a_container_of_ipv4_once_connected() {
 
 #[test]
 fn an_ipv4_address_in_ipv6_clothes_leads_there_too() {
-    let scene = Scene::new();
+    let scene = Scene::new(Family::V4);
     for way in WAYS {
         for address in [HOST, LOCALHOST] {
             let to = SocketAddr::from((address.to_ipv6_mapped(), 8080));
@@ -179,39 +207,44 @@ fn an_ipv4_address_in_ipv6_clothes_leads_there_too() {
 
 #[test]
 fn a_socket_keeps_the_address_that_it_is_bound_to() {
-    let scene = Scene::new();
-    for way in WAYS {
-        way.ask_from(scene.host(), SECOND.into(), at(HOST, 8080)).expect("an answer");
-        assert_eq!(scene.client(way), IpAddr::from(SECOND), "{way:?}");
-    }
-    // From 127.0.0.1 no packet leaves the host.
-    let bound = Way::Tcp.ask_from(scene.host(), LOCALHOST.into(), at(LOCALHOST, 8080));
-    assert_eq!(bound.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    each(|scene| {
+        for way in WAYS {
+            way.ask_from(scene.host(), scene.second(), scene.first()).expect("an answer");
+            assert_eq!(scene.client(way), scene.second(), "{way:?}");
+        }
+        // From a loopback address no packet leaves the host.
+        let bound = Way::Tcp.ask_from(scene.host(), scene.local().ip(), scene.local());
+        assert_eq!(bound.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    });
 }
 
 #[test]
 fn a_socket_of_one_interface_stays_there() {
-    let scene = Scene::new();
-    let socket = scene.host().run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
-    setsockopt(&socket, BindToDevice, &"up0".into()).unwrap();
-    socket.connect(at(HOST, 8080)).unwrap();
-    socket.send(b"hello").unwrap();
-    socket.set_read_timeout(Some(SILENCE)).unwrap();
-    socket.recv(&mut [0; 16]).unwrap_err();
-    assert!(scene.udp.heard().is_empty());
+    each(|scene| {
+        let any = scene.family.any(0);
+        let socket = scene.host().run(|| UdpSocket::bind(any)).unwrap();
+        setsockopt(&socket, BindToDevice, &"up0".into()).unwrap();
+        socket.connect(scene.first()).unwrap();
+        socket.send(b"hello").unwrap();
+        socket.set_read_timeout(Some(SILENCE)).unwrap();
+        socket.recv(&mut [0; 16]).unwrap_err();
+        assert!(scene.udp.heard().is_empty());
+    });
 }
 
 #[test]
 fn one_socket_may_ask_containers_and_others() {
-    let scene = Scene::new();
-    let _outside = scene.net.outside.echo_udp("0.0.0.0:8080");
-    let outside = SocketAddr::new(Family::V4.outside(), 8080);
-    let socket = scene.host().run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    for to in [at(LOCALHOST, 8080), outside, at(SECOND, 8080), outside] {
-        socket.send_to(b"hello", to).unwrap();
-        assert_eq!(socket.recv_from(&mut [0; 16]).unwrap(), (5, to));
-    }
+    each(|scene| {
+        let _outside = scene.net.outside.echo_udp(&scene.family.any(8080));
+        let outside = at(scene.family.outside(), 8080);
+        let any = scene.family.any(0);
+        let socket = scene.host().run(|| UdpSocket::bind(any)).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        for to in [scene.local(), outside, at(scene.second(), 8080), outside] {
+            socket.send_to(b"hello", to).unwrap();
+            assert_eq!(socket.recv_from(&mut [0; 16]).unwrap(), (5, to));
+        }
+    });
 }
 
 #[test]
@@ -243,31 +276,33 @@ fn received(host: &NetNs) -> u64 {
 
 #[test]
 fn processes_of_other_namespaces_are_left_alone() {
-    let scene = Scene::new();
-    // Another host of the same address, with a server of its own.
-    let twin = NetNs::new(scene.net.dir(), "twin");
-    twin.ip(&format!("addr add {HOST}/32 dev lo"));
-    let (tcp, udp) = (twin.echo_tcp("0.0.0.0:8080"), twin.echo_udp("0.0.0.0:8080"));
-    for way in WAYS {
-        for address in [HOST, LOCALHOST] {
-            assert_eq!(way.ask(&twin, at(address, 8080)).unwrap(), at(address, 8080));
+    each(|scene| {
+        // Another host of the same address, with a server of its own.
+        let twin = NetNs::new(scene.net.dir(), "twin");
+        twin.ip(&format!("addr add {} dev lo", scene.first().ip()));
+        let any = scene.family.any(8080);
+        let (tcp, udp) = (twin.echo_tcp(&any), twin.echo_udp(&any));
+        for way in WAYS {
+            for to in [scene.first(), scene.local()] {
+                assert_eq!(way.ask(&twin, to).unwrap(), to);
+            }
         }
-    }
-    assert_eq!((tcp.peers().len(), udp.peers().len()), (2, 4));
-    // A container's loopback is its own.
-    let inside = Way::Tcp.ask(&scene.web.ns, at(LOCALHOST, 8080));
-    assert_eq!(inside.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    assert!(scene.tcp.peers().is_empty() && scene.udp.peers().is_empty());
-    // The outside comes by packets, and keeps its address.
-    for way in WAYS {
-        way.ask(&scene.net.outside, at(HOST, 8080)).expect("an answer");
-        assert_eq!(scene.client(way), Family::V4.outside());
-    }
+        assert_eq!((tcp.peers().len(), udp.peers().len()), (2, 4));
+        // A container's loopback is its own.
+        let inside = Way::Tcp.ask(&scene.web.ns, scene.local());
+        assert_eq!(inside.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert!(scene.tcp.peers().is_empty() && scene.udp.peers().is_empty());
+        // The outside comes by packets, and keeps its address.
+        for way in WAYS {
+            way.ask(&scene.net.outside, scene.first()).expect("an answer");
+            assert_eq!(scene.client(way), scene.family.outside());
+        }
+    });
 }
 
 #[test]
 fn a_program_of_the_hosts_at_ipv6_loopback_keeps_its_clients() {
-    let scene = Scene::new();
+    let scene = Scene::new(Family::V4);
     let own = scene.host().echo_tcp("[::1]:8080");
     Way::Tcp.ask(scene.host(), (Ipv6Addr::LOCALHOST, 8080).into()).expect("an answer");
     assert_eq!((own.peers().len(), scene.tcp.peers().len()), (1, 0));
@@ -275,24 +310,28 @@ fn a_program_of_the_hosts_at_ipv6_loopback_keeps_its_clients() {
 
 #[test]
 fn an_allow_list_holds_for_processes() {
-    let scene = Scene::with(",from=127.0.0.0/8,from=192.0.2.9/32");
-    for way in WAYS {
-        for address in [LOCALHOST, SECOND] {
-            way.ask(scene.host(), at(address, 8080)).expect("an answer");
+    for family in Family::ALL {
+        let from = family.pick("127.0.0.0/8,from=192.0.2.9", "::1,from=2001:db8:0:1::9");
+        let scene = Scene::with(family, &format!(",from={from}"));
+        let second = at(scene.second(), 8080);
+        for way in WAYS {
+            for to in [scene.local(), second] {
+                way.ask(scene.host(), to).expect("an answer");
+            }
+            way.ask_from(scene.host(), scene.second(), scene.first()).expect("an answer");
+            let before = scene.agent.dropped("source_not_allowed");
+            let refused = way.ask(scene.host(), scene.first()).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{way:?}");
+            assert_eq!(scene.agent.dropped("source_not_allowed"), before + 1);
         }
-        way.ask_from(scene.host(), SECOND.into(), at(HOST, 8080)).expect("an answer");
-        let before = scene.agent.dropped("source_not_allowed");
-        let refused = way.ask(scene.host(), at(HOST, 8080)).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{way:?}");
-        assert_eq!(scene.agent.dropped("source_not_allowed"), before + 1);
     }
 }
 
 /// A TCP and a UDP socket of the host's that are connected, and have spoken.
 fn connected(scene: &Scene) -> (TcpStream, UdpSocket) {
-    let mut stream = scene.host().connect(at(LOCALHOST, 8080));
+    let mut stream = scene.host().connect(scene.local());
     exchange(&mut stream, b"hello");
-    let socket = scene.host().udp_to(at(LOCALHOST, 8080));
+    let socket = scene.host().udp_to(scene.local());
     socket.send(b"hello").expect("send");
     socket.recv(&mut [0; 16]).expect("an echo");
     (stream, socket)
@@ -317,45 +356,51 @@ fn sockets_end_with(scene: &Scene, change: impl FnOnce()) {
 
 #[test]
 fn sockets_that_are_connected_end_with_their_port() {
-    let scene = Scene::new();
-    sockets_end_with(&scene, || {
-        scene.agent.netd("port rm web 8080:80 8080:80/udp").ok();
+    each(|scene| {
+        sockets_end_with(&scene, || {
+            scene.agent.netd("port rm web 8080:80 8080:80/udp").ok();
+        });
+        let refused = Way::Tcp.ask(scene.host(), scene.local()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     });
-    let refused = Way::Tcp.ask(scene.host(), at(LOCALHOST, 8080)).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]
 fn sockets_that_are_connected_end_with_their_container() {
-    let scene = Scene::new();
-    sockets_end_with(&scene, || {
-        scene.agent.netd("rm -f web").ok();
+    each(|scene| {
+        sockets_end_with(&scene, || {
+            scene.agent.netd("rm -f web").ok();
+        });
     });
 }
 
 #[test]
 fn sockets_that_are_connected_end_when_they_are_no_longer_allowed() {
-    let scene = Scene::new();
-    sockets_end_with(&scene, || {
-        let from = ",from=192.0.2.9/32";
-        scene.agent.netd(&format!("port add web 8080:80{from} 8080:80/udp{from}")).ok();
+    each(|scene| {
+        sockets_end_with(&scene, || {
+            let from = format!(",from={}", scene.second());
+            scene.agent.netd(&format!("port add web 8080:80{from} 8080:80/udp{from}")).ok();
+        });
+        let refused = Way::Tcp.ask(scene.host(), scene.local()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
     });
-    let refused = Way::Tcp.ask(scene.host(), at(LOCALHOST, 8080)).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
 }
 
 #[test]
 fn other_sockets_go_on_when_a_port_goes() {
-    let scene = Scene::new();
+    each(others_go_on);
+}
+
+fn others_go_on(scene: Scene) {
     scene.agent.netd("port add web 8081:80").ok();
-    let mut other = scene.host().connect(at(LOCALHOST, 8081));
-    let mut direct = scene.host().connect(scene.web.at(80));
+    let mut other = scene.host().connect(at(scene.family.loopback(), 8081));
+    let mut direct = scene.host().connect(at(scene.web.address(scene.family), 80));
     // Not connected: it may ask others, too.
-    let datagrams = scene.host().run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    let datagrams = scene.host().run(|| UdpSocket::bind(scene.family.any(0))).unwrap();
     datagrams.set_read_timeout(Some(DEADLINE)).unwrap();
     let ask = || {
-        datagrams.send_to(b"hello", at(LOCALHOST, 8080)).unwrap();
-        assert_eq!(datagrams.recv_from(&mut [0; 16]).unwrap(), (5, at(LOCALHOST, 8080)));
+        datagrams.send_to(b"hello", scene.local()).unwrap();
+        assert_eq!(datagrams.recv_from(&mut [0; 16]).unwrap(), (5, scene.local()));
     };
     ask();
     sockets_end_with(&scene, || {
@@ -364,8 +409,8 @@ fn other_sockets_go_on_when_a_port_goes() {
     exchange(&mut other, b"still here");
     exchange(&mut direct, b"still here");
 
-    let next = scene.agent.container("next", "-p 8080:80/udp");
-    let server = next.ns.echo_udp("0.0.0.0:80");
+    let next = scene.agent.container("next", "--network n -p 8080:80/udp");
+    let server = next.ns.echo_udp(&scene.family.any(80));
     ask();
     assert_eq!(server.heard().len(), 1);
 }
@@ -390,7 +435,11 @@ fn exists(link: u64) -> bool {
 
 #[test]
 fn ports_are_reached_without_a_gap_while_agents_come_and_go() {
-    let mut scene = Scene::new();
+    each(agents_come_and_go);
+}
+
+fn agents_come_and_go(mut scene: Scene) {
+    let local = scene.local();
     let (mut stream, socket) = connected(&scene);
     let before = links(&scene.agent);
     let (host, over) = (scene.host().clone(), AtomicBool::new(false));
@@ -399,9 +448,9 @@ fn ports_are_reached_without_a_gap_while_agents_come_and_go() {
             let mut asked = 0;
             while !over.load(Ordering::Acquire) {
                 for way in WAYS {
-                    let peer = way.ask(&host, at(LOCALHOST, 8080));
+                    let peer = way.ask(&host, local);
                     let peer = peer.unwrap_or_else(|e| panic!("{way:?} number {asked}: {e}"));
-                    assert_eq!(peer, at(LOCALHOST, 8080));
+                    assert_eq!(peer, local);
                     asked += 1;
                 }
             }
@@ -417,11 +466,12 @@ fn ports_are_reached_without_a_gap_while_agents_come_and_go() {
     });
     assert_eq!(links(&scene.agent), before, "taken over, not made anew");
     exchange(&mut stream, b"after");
-    assert_eq!(stream.peer_addr().unwrap(), at(LOCALHOST, 8080));
+    assert_eq!(stream.peer_addr().unwrap(), local);
     socket.send(b"after").unwrap();
-    assert_eq!(socket.recv_from(&mut [0; 16]).unwrap(), (5, at(LOCALHOST, 8080)));
+    assert_eq!(socket.recv_from(&mut [0; 16]).unwrap(), (5, local));
     drop(stream);
     scene.agent.netd("rm -f web").ok();
+    scene.agent.netd("network rm n").ok();
     scene.agent.assert_clean();
 }
 
@@ -486,7 +536,7 @@ fn without_a_cgroup_v2_mount_the_agent_has_its_own() {
 
 #[test]
 fn a_listener_of_the_hosts_own_is_not_in_the_way() {
-    let scene = Scene::new();
+    let scene = Scene::new(Family::V4);
     let listener = scene.host().run(|| TcpListener::bind("0.0.0.0:9090")).unwrap();
     let client = scene.host().connect(at(LOCALHOST, 9090));
     let (_, peer) = listener.accept().unwrap();
