@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd, RawFd},
     sync::{
         Arc, Mutex,
@@ -13,7 +13,7 @@ use std::{
 };
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, listen,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, connect, listen,
     setsockopt, shutdown, socket,
     sockopt::{Ipv6V6Only, RcvBufForce, ReuseAddr},
 };
@@ -88,6 +88,24 @@ impl NetNs {
     /// A connection from inside, with deadlines on all it does.
     pub fn connect_tcp(&self, to: SocketAddr, within: Duration) -> io::Result<TcpStream> {
         let stream = self.run(|| TcpStream::connect_timeout(&to, within))?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// As [`Self::connect_tcp`], from this address of the namespace's.
+    pub fn connect_from(
+        &self,
+        from: IpAddr,
+        to: SocketAddr,
+        within: Duration,
+    ) -> io::Result<TcpStream> {
+        let socket = self.bind(&SocketAddr::new(from, 0).to_string(), SockType::Stream);
+        let stream = TcpStream::from(socket);
+        // The kernel gives up a connect after this long too.
+        stream.set_write_timeout(Some(within))?;
+        self.run(|| connect(stream.as_raw_fd(), &SockaddrStorage::from(to)))?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;

@@ -27,18 +27,32 @@ pub fn to_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Ve
     let Some(index) = world.endpoint(&key.dst).map(|endpoint| endpoint.network) else {
         return Verdict::PASS;
     };
-    if headers.kind == Kind::Ndp || world.is_host_address(&key.src) {
+    if headers.kind == Kind::Ndp {
         return Verdict::PASS;
     }
-    let from = world.subnet(&key.src);
-    if from == Some(index) {
-        return Verdict::PASS;
+    let policy = world.network(index, headers.family).map_or(0, |network| network.flags);
+    if world.is_host_address(&key.src) {
+        return match policy & Network::ISOLATED {
+            0 => Verdict::PASS,
+            _ => Verdict::drop(DropReason::HostIsolated),
+        };
     }
-    let open = world
-        .network(index, headers.family)
-        .is_some_and(|network| network.flags & Network::UNPROTECTED != 0);
-    if open || from.is_none() && world.is_trusted(index, packet.ingress_ifindex()) {
-        return Verdict::PASS;
+    let unprotected = policy & Network::UNPROTECTED != 0;
+    match world.subnet(&key.src) {
+        Some(from) if from == index || unprotected => Verdict::PASS,
+        Some(_) => Verdict::drop(DropReason::Isolated),
+        None if unprotected || is_welcome(packet, world, index, policy) => Verdict::PASS,
+        None => Verdict::drop(DropReason::DirectAccess),
     }
-    Verdict::drop(if from.is_some() { DropReason::Isolated } else { DropReason::DirectAccess })
+}
+
+/// Whether a stranger may come in by the link that the packet came by: one
+/// that is trusted, and where the gateway is another machine its own.
+#[inline(always)]
+fn is_welcome<P: PacketMut, W: World>(packet: &P, world: &W, network: u32, policy: u32) -> bool {
+    let link = packet.ingress_ifindex();
+    if policy & Network::INHIBITED != 0 && world.uplink(link).is_none() {
+        return true;
+    }
+    world.is_trusted(network, link)
 }

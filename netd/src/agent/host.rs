@@ -1,7 +1,12 @@
 //! What the agent sees of the host: for the controller's plans, and to tell
 //! the datapath of uplinks, addresses and routes as they come and go.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use netd_common::abi::TrustedKey;
 
 use super::Agent;
 use crate::{
@@ -13,7 +18,7 @@ use crate::{
         observe::{Address, Link},
         survey::Survey,
     },
-    model::{Config, Id, config::AddressPool},
+    model::{Config, Id, IfName, Network, config::AddressPool},
     paths::Paths,
     store::Store,
 };
@@ -97,6 +102,7 @@ impl Agent {
             tracing::info!(uplinks = attached.join(","), "uplinks");
         }
         self.host.uplinks = attached;
+        self.work.datapath.tables.sync_trusted(&trusted(&links, self.state.networks.values()))?;
         if routes == Routes::MayHaveChanged || facts != self.host.facts {
             self.work.datapath.tables.sync_host(&facts)?;
             self.host.facts = facts;
@@ -145,6 +151,19 @@ pub(super) fn unique_local_pool(paths: &Paths, store: &Store) -> anyhow::Result<
     };
     let agent = paths.state.display();
     Ok(ipam::unique_local_pool(format!("{machine} {agent}").as_bytes()))
+}
+
+/// The trusted interfaces of the networks, those that are there.
+fn trusted<'a>(
+    links: &[Link],
+    networks: impl Iterator<Item = &'a Network>,
+) -> BTreeSet<TrustedKey> {
+    let ifindex =
+        |name: &IfName| links.iter().find(|link| link.name == name.as_str()).map(|link| link.index);
+    networks
+        .flat_map(|network| network.trusted.iter().map(move |name| (network.index, name)))
+        .filter_map(|(network, name)| Some(TrustedKey { network, ifindex: ifindex(name)? }))
+        .collect()
 }
 
 fn fresh_id() -> Id {

@@ -188,9 +188,14 @@ impl Agent {
     fn forget_strangers(&mut self) -> anyhow::Result<()> {
         let endpoints = || self.state.containers.values().flat_map(|c| &c.endpoints);
         let addresses: BTreeSet<_> = endpoints().flat_map(Endpoint::known_as).collect();
-        let ports = endpoints()
-            .flat_map(|endpoint| &endpoint.ports)
-            .map(|m| super::work::port_key(m.host_ip, m.host_port, m.protocol))
+        let ports = controller::desired_ops(&self.state)
+            .iter()
+            .filter_map(|op| match op {
+                Op::Port { host_address, host_port, protocol, .. } => {
+                    Some(super::work::port_key(*host_address, *host_port, *protocol))
+                }
+                _ => None,
+            })
             .collect();
         let families =
             self.state.networks.values().flat_map(|network| {

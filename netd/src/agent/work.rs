@@ -119,12 +119,12 @@ impl Work {
 
     fn apply_to_datapath(&mut self, op: &Op) -> Result<(), datapath::Error> {
         match op {
-            Op::Network { index, bridge, subnet, gateway, flags } => {
+            Op::Network { index, bridge, subnet, gateway, flags, source } => {
                 let network = abi::Network {
                     bridge_ifindex: ifindex(bridge)?,
                     flags: *flags,
                     gateway: (*gateway).into(),
-                    source: Address::ANY,
+                    source: source.map_or(Address::ANY, Address::from),
                 };
                 self.datapath.tables.put_network(*index, network, *subnet)
             }
@@ -141,15 +141,16 @@ impl Work {
                 self.datapath.tables.put_endpoint(addresses, endpoint)
             }
             Op::AllowList { list, from } => self.datapath.allow.put(*list, from),
-            Op::Port { host_address, host_port, protocol, address, port, allow } => {
+            Op::Port { host_address, host_port, protocol, address, port, allow, syn_rate } => {
                 let key = port_key(*host_address, *host_port, *protocol);
                 // It is back: its flows may stay.
                 self.over.ports.remove(&(key, (*address).into()));
                 let target = PortTarget {
                     addr: (*address).into(),
                     port: Be16::from_host(*port),
+                    pad: 0,
                     allow: *allow,
-                    ..PortTarget::default()
+                    syn_rate: *syn_rate,
                 };
                 self.datapath.tables.put_port(key, target)
             }

@@ -292,7 +292,10 @@ fn port_map(container: &Container) -> PortMap {
         let key = format!("{}/{}", mapping.container_port, mapping.protocol);
         ports.entry(key).or_default().push(PortBinding {
             host_ip: mapping.host_ip.to_string(),
-            host_port: mapping.host_port.to_string(),
+            host_port: match mapping.host_port {
+                0 => String::new(),
+                port => port.to_string(),
+            },
         });
     }
     ports

@@ -120,11 +120,12 @@ pub fn port(
     endpoint: &Endpoint,
     mapping: &PortMapping,
 ) -> PortRow {
+    let (ip, port) = mapping.reached_at(endpoint.target(mapping));
     PortRow {
         container: container.name.to_string(),
         network: network_name(state, endpoint),
-        host_ip: mapping.host_ip.to_string(),
-        host_port: mapping.host_port,
+        host_ip: ip.to_string(),
+        host_port: port,
         container_port: mapping.container_port,
         protocol: mapping.protocol.to_string(),
         from: mapping.from.iter().map(ToString::to_string).collect(),

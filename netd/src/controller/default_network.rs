@@ -13,7 +13,10 @@ use crate::{
     model::{
         DEFAULT_BRIDGE, DEFAULT_NETWORK, Id, Network, Pool,
         config::check_default_bridge,
-        network::{HOST_BINDING, ICC, MASQUERADE, MTU},
+        network::{
+            Border,
+            options::{HOST_BINDING, ICC, MASQUERADE, MTU},
+        },
     },
 };
 
@@ -60,7 +63,8 @@ fn wanted(state: &State, host: &Host, existing: Option<&Network>) -> Result<Netw
         Some(existing) => existing.id.clone(),
         None => network::fresh_id(state, host, 0)?,
     };
-    let mtu = config.mtu.or(existing.map(|existing| existing.mtu)).unwrap_or(host.default_mtu);
+    // One that is there is brought to another by `plan_mtu`, in use or not.
+    let mtu = existing.map(|existing| existing.mtu).or(config.mtu).unwrap_or(host.default_mtu);
     let options = [
         ("com.docker.network.bridge.default_bridge", "true".to_owned()),
         ("com.docker.network.bridge.name", DEFAULT_BRIDGE.to_owned()),
@@ -83,11 +87,17 @@ fn wanted(state: &State, host: &Host, existing: Option<&Network>) -> Result<Netw
             .map_err(|_| Error::Internal("the default bridge has no valid name"))?,
         bridge_mac: network::bridge_mac(&id),
         mtu,
+        mtu_fixed: false,
         pools,
         internal: false,
         ipv6: config.ipv6,
         icc: config.icc,
         masquerade: config.ip_masq,
+        border4: Border::default(),
+        border6: Border::default(),
+        inhibit_ipv4: false,
+        trusted: vec![],
+        syn_rate: 0,
         host_binding: config.ip,
         container_prefix: "eth".into(),
         options: options.map(|(key, value)| (key.to_owned(), value)).into(),

@@ -21,7 +21,7 @@ pub fn desired_ops(state: &State) -> Vec<Op> {
                 programs_op(endpoint),
                 lease_op(network, endpoint),
             ]);
-            ops.extend(port::ops(endpoint));
+            ops.extend(port::ops(network, endpoint));
         }
     }
     ops

@@ -8,7 +8,7 @@ use netd_common::abi;
 use super::{Error, Op, Result, Sources, State, port};
 use crate::{
     ipam::{AddressError, check_address, choose_address},
-    model::{Endpoint, Id, IfName, Mac, Network, Pool, PortMapping},
+    model::{Endpoint, Id, IfName, Mac, Network, Pool, PortMapping, Protocol},
 };
 
 /// Digits of an endpoint's id in the names of its links.
@@ -158,7 +158,7 @@ pub(super) fn ops(network: &Network, endpoint: &Endpoint, netns: &Path) -> Vec<O
         interface_op(network, endpoint, netns),
     ]
     .into_iter()
-    .chain(port::ops(endpoint))
+    .chain(port::ops(network, endpoint))
     .collect()
 }
 
@@ -208,26 +208,28 @@ pub(super) fn lease_op(network: &Network, endpoint: &Endpoint) -> Op {
     }
 }
 
-pub(super) fn host_port_op(mapping: &PortMapping) -> Op {
-    Op::HostPort { address: mapping.host_ip, port: mapping.host_port, protocol: mapping.protocol }
+/// The socket that holds a mapping's host port, if it has one.
+pub(super) fn host_port_op(mapping: &PortMapping) -> Option<Op> {
+    (!mapping.is_routed()).then_some(Op::HostPort {
+        address: mapping.host_ip,
+        port: mapping.host_port,
+        protocol: mapping.protocol,
+    })
 }
 
-pub(super) fn port_op(endpoint: &Endpoint, mapping: &PortMapping) -> Op {
+pub(super) fn port_op(network: &Network, endpoint: &Endpoint, mapping: &PortMapping) -> Op {
+    let address = endpoint.target(mapping);
+    let (host_address, host_port) = mapping.reached_at(address);
+    let tcp = mapping.protocol == Protocol::Tcp;
     Op::Port {
-        host_address: mapping.host_ip,
-        host_port: mapping.host_port,
+        host_address,
+        host_port,
         protocol: mapping.protocol,
-        address: target(endpoint, mapping),
+        address,
         port: mapping.container_port,
         allow: mapping.list,
+        syn_rate: if tcp { network.syn_rate } else { 0 },
     }
-}
-
-/// The container's address that a mapping leads to, of the same family.
-fn target(endpoint: &Endpoint, mapping: &PortMapping) -> IpAddr {
-    let mut own = endpoint.addresses().map(|address| address.ip());
-    own.find(|ip| ip.is_ipv4() == mapping.host_ip.is_ipv4())
-        .unwrap_or_else(|| endpoint.address.ip())
 }
 
 /// The op of a mapping's allow-list, if it has one.
@@ -239,11 +241,13 @@ pub(super) fn allow_list_op(mapping: &PortMapping) -> Option<Op> {
 pub(super) fn sources_op(endpoint: &Endpoint, old: &PortMapping, new: &PortMapping) -> Op {
     let sources =
         |mapping: &PortMapping| Sources { list: mapping.list, from: mapping.from.clone() };
+    let address = endpoint.target(new);
+    let (host_address, host_port) = new.reached_at(address);
     Op::PortSources {
-        host_address: new.host_ip,
-        host_port: new.host_port,
+        host_address,
+        host_port,
         protocol: new.protocol,
-        address: target(endpoint, new),
+        address,
         old: sources(old),
         new: sources(new),
     }

@@ -138,6 +138,8 @@ pub enum Error {
         /// ` on 0.0.0.0:8080`, or nothing.
         host: String,
     },
+    #[error("gateway mode 'isolated' can only be used for an internal network")]
+    IsolatedNotInternal,
     #[error("{0}")]
     Internal(&'static str),
 }

@@ -12,7 +12,9 @@ use super::{
 use crate::{
     api::types::NetworkCreate,
     ipam::{check_pool, first_gateway, parse_subnet},
-    model::{DEFAULT_NETWORK, Id, IfName, Mac, Name, Network, NetworkOptions, Pool},
+    model::{
+        Border, DEFAULT_NETWORK, GatewayMode, Id, IfName, Mac, Name, Network, NetworkOptions, Pool,
+    },
 };
 
 /// Names that mean something else after `--network`.
@@ -47,11 +49,23 @@ pub fn plan_network_create(
         bridge,
         bridge_mac: bridge_mac(&id),
         mtu,
+        mtu_fixed: options.mtu.is_some(),
         pools,
         internal: request.internal,
         ipv6: request.ipv6,
         icc: options.icc.unwrap_or(true),
         masquerade: options.masquerade.unwrap_or(true),
+        border4: Border {
+            mode: options.gateway_mode4.unwrap_or_default(),
+            source: options.host_ipv4,
+        },
+        border6: Border {
+            mode: options.gateway_mode6.unwrap_or_default(),
+            source: options.host_ipv6,
+        },
+        inhibit_ipv4: options.inhibit_ipv4.unwrap_or(false),
+        trusted: options.trusted,
+        syn_rate: options.syn_rate.unwrap_or(0),
         host_binding: options.host_binding.unwrap_or(config.ip),
         container_prefix: options.container_prefix.unwrap_or_else(|| "eth".into()),
         options: request.options.clone(),
@@ -60,6 +74,7 @@ pub fn plan_network_create(
         id: id.clone(),
         name,
     };
+    check_modes(&network)?;
     let mut plan = Plan::default();
     plan.apply_all(ops(&network));
     plan.changes.push(Change::PutNetwork(network));
@@ -101,13 +116,17 @@ fn remove(plan: &mut Plan, network: &Network) {
     plan.changes.push(Change::RemoveNetwork(network.id.clone()));
 }
 
+fn check_modes(network: &Network) -> Result<()> {
+    let isolated = network
+        .pools
+        .iter()
+        .any(|pool| network.border(family_of(pool.subnet.ip())).mode == GatewayMode::Isolated);
+    if isolated && !network.internal { Err(Error::IsolatedNotInternal) } else { Ok(()) }
+}
+
 /// What a network is made of, in the order of its making.
 pub(super) fn ops(network: &Network) -> Vec<Op> {
-    use abi::Network as Flags;
-
-    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
-    let masquerade = network.masquerade && !network.internal;
-    let addresses = network.pools.iter().filter_map(bridge_address).collect();
+    let addresses = network.pools.iter().filter_map(|pool| bridge_address(network, pool)).collect();
     let bridge = Op::Bridge {
         name: network.bridge.clone(),
         mac: network.bridge_mac,
@@ -119,14 +138,38 @@ pub(super) fn ops(network: &Network) -> Vec<Op> {
         bridge: network.bridge.clone(),
         subnet: pool.subnet,
         gateway: pool.gateway,
-        flags: flag(masquerade, Flags::MASQUERADE)
-            | flag(network.internal, Flags::INTERNAL)
-            | flag(network.icc, Flags::ICC),
+        flags: flags(network, family_of(pool.subnet.ip())),
+        source: network.border(family_of(pool.subnet.ip())).source,
     });
     std::iter::once(bridge).chain(families).collect()
 }
 
-fn bridge_address(pool: &Pool) -> Option<IpNetwork> {
+/// `abi::Network`'s flags of one family.
+fn flags(network: &Network, family: Family) -> u32 {
+    use abi::Network as Flags;
+
+    let mode = network.border(family).mode;
+    let translated = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
+    [
+        (network.masquerade && translated && !network.internal, Flags::MASQUERADE),
+        (network.internal, Flags::INTERNAL),
+        (network.icc, Flags::ICC),
+        (mode == GatewayMode::NatUnprotected, Flags::UNPROTECTED),
+        (mode == GatewayMode::Routed, Flags::ROUTED),
+        (mode == GatewayMode::Isolated, Flags::ISOLATED),
+        (network.inhibit_ipv4 && family == Family::V4, Flags::INHIBITED),
+    ]
+    .into_iter()
+    .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })
+}
+
+/// The gateway's, where the host is it.
+fn bridge_address(network: &Network, pool: &Pool) -> Option<IpNetwork> {
+    let family = family_of(pool.subnet.ip());
+    let isolated = network.border(family).mode == GatewayMode::Isolated;
+    if isolated || network.inhibit_ipv4 && family == Family::V4 {
+        return None;
+    }
     IpNetwork::new(pool.gateway, pool.subnet.prefix()).ok()
 }
 

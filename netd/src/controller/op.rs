@@ -18,7 +18,16 @@ pub enum Op {
     Bridge { name: IfName, mac: Mac, mtu: u32, addresses: Vec<IpNetwork> },
     /// One family of the network in the datapath: in `NETWORKS`, and its
     /// subnet in `SUBNETS`.
-    Network { index: u32, bridge: IfName, subnet: IpNetwork, gateway: IpAddr, flags: u32 },
+    Network {
+        index: u32,
+        bridge: IfName,
+        subnet: IpNetwork,
+        gateway: IpAddr,
+        flags: u32,
+        /// What masqueraded packets go out with; `None`: their route's.
+        #[serde(default)]
+        source: Option<IpAddr>,
+    },
     /// A network namespace bound to `path`, `lo` up with both its addresses.
     Sandbox { id: Id, path: PathBuf },
     /// A veth pair: `host` up and in `bridge`; `peer` down, with the
@@ -72,6 +81,9 @@ pub enum Op {
         /// An [`Op::AllowList`]'s; 0: everyone may come in.
         #[serde(default)]
         allow: u32,
+        /// SYNs in a second; 0: any number.
+        #[serde(default)]
+        syn_rate: u32,
     },
     /// Other sources for a port that is published, `address` its container's:
     /// one write, so that at no moment it is open to others than those of

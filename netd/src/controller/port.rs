@@ -27,11 +27,14 @@ pub(super) struct HostPorts<'a> {
     host: &'a Host,
     used: BTreeMap<(Protocol, u16), Vec<(IpAddr, String)>>,
     lists: BTreeSet<u32>,
+    /// Those of the request in hand that take no host port.
+    routed: Vec<PortMapping>,
 }
 
 impl<'a> HostPorts<'a> {
     pub(super) fn of(state: &State, host: &'a Host) -> Self {
-        let mut ports = Self { host, used: BTreeMap::new(), lists: BTreeSet::new() };
+        let mut ports =
+            Self { host, used: BTreeMap::new(), lists: BTreeSet::new(), routed: vec![] };
         for container in state.containers.values() {
             let owner = format!("container {}", container.name);
             for mapping in container.endpoints.iter().flat_map(|e| &e.ports) {
@@ -59,7 +62,7 @@ impl<'a> HostPorts<'a> {
         let mut mappings = vec![];
         for request in requests {
             let addresses = host_addresses(request, network.host_binding, &families)?;
-            mappings.extend(self.allocate(request, &addresses, seed)?);
+            mappings.extend(self.allocate(request, &addresses, seed, |ip| network.is_routed(ip))?);
         }
         Ok(mappings)
     }
@@ -70,35 +73,67 @@ impl<'a> HostPorts<'a> {
         request: &PortRequest,
         addresses: &[IpAddr],
         seed: u32,
+        is_routed: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<PortMapping>> {
         let protocol = request.protocol;
         if protocol == Protocol::Sctp {
             return Err(Error::NotYet(format!("SCTP (port {})", request.container_port)));
         }
+        let (routed, held): (Vec<_>, Vec<_>) =
+            addresses.iter().copied().partition(|address| is_routed(*address));
+        let mut mappings = vec![];
+        for host_ip in routed {
+            mappings.extend(self.route(request, host_ip)?);
+        }
+        if held.is_empty() {
+            return Ok(mappings);
+        }
         let host_port = match &request.host {
             Some(range) if range.start() == range.end() => {
-                self.exactly(addresses, *range.start(), protocol)?
+                self.exactly(&held, *range.start(), protocol)?
             }
             Some(range) => range
                 .clone()
-                .find(|port| self.is_free(addresses, *port, protocol))
+                .find(|port| self.is_free(&held, *port, protocol))
                 .ok_or(Error::PortsExhausted)?,
-            None => self.any(addresses, protocol, seed)?,
+            None => self.any(&held, protocol, seed)?,
         };
-        let mut mappings = vec![];
-        for host_ip in addresses {
-            let mapping = PortMapping {
-                host_ip: *host_ip,
-                host_port,
-                container_port: request.container_port,
-                protocol,
-                list: self.list(&request.from),
-                from: request.from.clone(),
-            };
+        for host_ip in held {
+            let mapping = self.mapping(request, host_ip, host_port);
             self.take(&mapping, SAME_REQUEST);
             mappings.push(mapping);
         }
         Ok(mappings)
+    }
+
+    fn mapping(&mut self, request: &PortRequest, host_ip: IpAddr, host_port: u16) -> PortMapping {
+        PortMapping {
+            host_ip,
+            host_port,
+            container_port: request.container_port,
+            protocol: request.protocol,
+            list: self.list(&request.from),
+            from: request.from.clone(),
+        }
+    }
+
+    /// A port at the container's own address: its host port is ignored, so
+    /// two requests may mean the same one.
+    fn route(&mut self, request: &PortRequest, host_ip: IpAddr) -> Result<Option<PortMapping>> {
+        let same = |other: &&PortMapping| is_exactly(other, request, host_ip);
+        match self.routed.iter().find(same) {
+            Some(other) if other.from == request.from => Ok(None),
+            Some(_) => Err(Error::PortAllocated {
+                address: host_ip,
+                port: request.container_port,
+                owner: SAME_REQUEST.to_owned(),
+            }),
+            None => {
+                let mapping = self.mapping(request, any_address(host_ip), 0);
+                self.routed.push(mapping.clone());
+                Ok(Some(mapping))
+            }
+        }
     }
 
     fn exactly(&self, addresses: &[IpAddr], port: u16, protocol: Protocol) -> Result<u16> {
@@ -142,11 +177,13 @@ impl<'a> HostPorts<'a> {
     }
 
     fn take(&mut self, mapping: &PortMapping, owner: &str) {
-        self.used
-            .entry((mapping.protocol, mapping.host_port))
-            .or_default()
-            .push((mapping.host_ip, owner.to_owned()));
         self.lists.insert(mapping.list);
+        if !mapping.is_routed() {
+            self.used
+                .entry((mapping.protocol, mapping.host_port))
+                .or_default()
+                .push((mapping.host_ip, owner.to_owned()));
+        }
     }
 
     /// A number for an allow-list that no other one has, or 0 for none.
@@ -221,7 +258,11 @@ pub fn plan_publish(
     let changed = host_ports.change_sources(&known)?;
     let mut added = vec![];
     for (request, addresses) in new {
-        added.extend(host_ports.allocate(&request, &addresses, seed)?);
+        added.extend(
+            host_ports.allocate(&request, &addresses, seed, |ip| {
+                places.is_routed(state, &container, ip)
+            })?,
+        );
     }
 
     let mut plan = Plan::default();
@@ -234,7 +275,7 @@ pub fn plan_publish(
         };
         let own = |mapping: &PortMapping| family_of(mapping.host_ip) == family;
         let added: Vec<_> = added.iter().filter(|mapping| own(mapping)).cloned().collect();
-        plan.apply_all(made_of(endpoint, &added));
+        plan.apply_all(made_of(network_of(state, endpoint)?, endpoint, &added));
         if endpoint.ports.is_empty() && !added.is_empty() {
             leases.push(endpoint.id.clone());
         }
@@ -293,6 +334,14 @@ impl Places {
         all.filter(|family| self.of_family(*family).is_some()).collect()
     }
 
+    /// Whether ports of a host address are at the container's own.
+    fn is_routed(&self, state: &State, container: &Container, host: IpAddr) -> bool {
+        let endpoint = self.of_family(family_of(host)).and_then(|at| container.endpoints.get(at));
+        endpoint
+            .and_then(|endpoint| state.networks.get(&endpoint.network))
+            .is_some_and(|network| network.is_routed(host))
+    }
+
     /// The host address of ports that name none: of the network that IPv4
     /// leaves by, which has one for both families.
     fn binding(&self, state: &State, container: &Container) -> Result<IpAddr> {
@@ -327,10 +376,12 @@ fn host_addresses(
 /// Whether a mapping is what a request means on this address.
 fn is_exactly(mapping: &PortMapping, request: &PortRequest, address: IpAddr) -> bool {
     let host = request.host.as_ref().filter(|range| range.start() == range.end());
-    mapping.host_ip == address
-        && host.is_some_and(|range| *range.start() == mapping.host_port)
-        && mapping.container_port == request.container_port
-        && mapping.protocol == request.protocol
+    let at = if mapping.is_routed() {
+        family_of(mapping.host_ip) == family_of(address)
+    } else {
+        mapping.host_ip == address && host.is_some_and(|range| *range.start() == mapping.host_port)
+    };
+    at && mapping.container_port == request.container_port && mapping.protocol == request.protocol
 }
 
 /// `port rm` on a running container. A spec means every mapping of its
@@ -354,9 +405,10 @@ pub fn plan_unpublish(state: &State, name: &str, specs: &[String]) -> Result<Pla
             .into_iter()
             .partition(|mapping| requests.iter().any(|request| meant(request, mapping)));
         endpoint.ports = kept;
-        plan.revert_all(made_of(endpoint, &removed));
+        let network = network_of(state, endpoint)?;
+        plan.revert_all(made_of(network, endpoint, &removed));
         if !removed.is_empty() && endpoint.ports.is_empty() {
-            leases.push(lease_op(network_of(state, endpoint)?, endpoint));
+            leases.push(lease_op(network, endpoint));
         }
     }
     plan.apply_all(leases);
@@ -367,8 +419,17 @@ pub fn plan_unpublish(state: &State, name: &str, specs: &[String]) -> Result<Pla
 fn meant(request: &PortRequest, mapping: &PortMapping) -> bool {
     request.container_port == mapping.container_port
         && request.protocol == mapping.protocol
-        && request.host_ip.is_none_or(|ip| ip == mapping.host_ip)
-        && request.host.as_ref().is_none_or(|range| range.contains(&mapping.host_port))
+        && (mapping.is_routed()
+            || request.host_ip.is_none_or(|ip| ip == mapping.host_ip)
+                && request.host.as_ref().is_none_or(|range| range.contains(&mapping.host_port)))
+}
+
+/// Every address of the family.
+fn any_address(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 fn not_published(container: &Container, request: &PortRequest) -> Error {
@@ -414,13 +475,13 @@ pub(super) fn network_of<'a>(state: &'a State, endpoint: &Endpoint) -> Result<&'
 
 /// The ops of a container's ports: sockets and allow-lists before the
 /// datapath's entries.
-pub(super) fn ops(endpoint: &Endpoint) -> Vec<Op> {
-    made_of(endpoint, &endpoint.ports)
+pub(super) fn ops(network: &Network, endpoint: &Endpoint) -> Vec<Op> {
+    made_of(network, endpoint, &endpoint.ports)
 }
 
-fn made_of(endpoint: &Endpoint, ports: &[PortMapping]) -> Vec<Op> {
-    let sockets = ports.iter().map(host_port_op);
+fn made_of(network: &Network, endpoint: &Endpoint, ports: &[PortMapping]) -> Vec<Op> {
+    let sockets = ports.iter().filter_map(host_port_op);
     let lists = ports.iter().filter_map(allow_list_op);
-    let entries = ports.iter().map(|mapping| port_op(endpoint, mapping));
+    let entries = ports.iter().map(|mapping| port_op(network, endpoint, mapping));
     sockets.chain(lists).chain(entries).collect()
 }

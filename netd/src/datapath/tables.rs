@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 use netd_common::{
     abi::{
         ABI_VERSION, Address, Config, Counter, Endpoint, EventSlot, Family, Link, Network,
-        NetworkKey, PortKey, PortRange, PortTarget, Uplink, names,
+        NetworkKey, PortKey, PortRange, PortTarget, TrustedKey, Uplink, names,
         stats::{HOOKS, OUTCOMES},
         wire::PROTO_UDP,
     },
@@ -55,6 +55,7 @@ pub struct Tables {
     endpoints: HashMap<MapData, Address, Endpoint>,
     links: HashMap<MapData, u32, Link>,
     networks: HashMap<MapData, NetworkKey, Network>,
+    trusted: HashMap<MapData, TrustedKey, u32>,
     subnets: LpmTrie<MapData, Address, u32>,
     ports: HashMap<MapData, PortKey, PortTarget>,
     host_addresses: HashMap<MapData, Address, u32>,
@@ -108,6 +109,7 @@ impl Tables {
             endpoints: take(ebpf, names::ENDPOINTS)?,
             links: take(ebpf, names::LINKS)?,
             networks: take(ebpf, names::NETWORKS)?,
+            trusted: take(ebpf, names::TRUSTED)?,
             subnets: take(ebpf, names::SUBNETS)?,
             ports: take(ebpf, names::PORTS)?,
             host_addresses: take(ebpf, names::HOST_ADDRS)?,
@@ -309,6 +311,19 @@ impl Tables {
     pub fn events_left_out(&self) -> Result<u64, Error> {
         let slots = self.event_slots.get(&0, 0).map_err(failed(names::EVENT_SLOTS))?;
         Ok(slots.iter().map(|slot| slot.left_out).sum())
+    }
+
+    /// By which links who may reach the containers of which networks directly.
+    pub fn sync_trusted(&mut self, wanted: &BTreeSet<TrustedKey>) -> Result<(), Error> {
+        for key in wanted {
+            self.trusted.insert(key, 1, 0).map_err(failed(names::TRUSTED))?;
+        }
+        let stale: Vec<_> =
+            self.trusted.keys().flatten().filter(|key| !wanted.contains(key)).collect();
+        for key in stale {
+            gone(self.trusted.remove(&key)).map_err(failed(names::TRUSTED))?;
+        }
+        Ok(())
     }
 
     /// Removes what is not among the wanted: what an earlier run left. A

@@ -91,4 +91,12 @@ impl Endpoint {
         let link_local = self.address6.map(|_| self.mac.link_local().into());
         self.addresses().map(|address| address.ip()).chain(link_local)
     }
+
+    /// The address that a mapping leads to, of the same family.
+    pub fn target(&self, mapping: &PortMapping) -> IpAddr {
+        self.addresses()
+            .map(|address| address.ip())
+            .find(|ip| ip.is_ipv4() == mapping.host_ip.is_ipv4())
+            .unwrap_or_else(|| self.address.ip())
+    }
 }

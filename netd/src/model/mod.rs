@@ -11,5 +11,7 @@ pub use config::{Config, ConfigFile};
 pub use container::{Container, ContainerState, Endpoint, Mode, Process};
 pub use id::{Id, Name};
 pub use link::{IfName, Mac};
-pub use network::{DEFAULT_BRIDGE, DEFAULT_NETWORK, Network, NetworkOptions, Pool};
+pub use network::{
+    Border, DEFAULT_BRIDGE, DEFAULT_NETWORK, GatewayMode, Network, NetworkOptions, Pool,
+};
 pub use port::{Expose, PortMapping, PortRequest, PortSpec, Protocol};

@@ -54,6 +54,8 @@ pub struct Expose {
 pub struct PortMapping {
     /// `0.0.0.0` for every IPv4 address of the host, `::` for every IPv6 one.
     pub host_ip: IpAddr,
+    /// 0: the port is at the container's own address alone, as on a routed
+    /// network; of `host_ip` only the family counts.
     pub host_port: u16,
     pub container_port: u16,
     pub protocol: Protocol,
@@ -151,6 +153,21 @@ impl PortSpec {
                 from: self.from.clone(),
             })
             .collect()
+    }
+}
+
+impl PortMapping {
+    pub fn is_routed(&self) -> bool {
+        self.host_port == 0
+    }
+
+    /// The address and port that clients use, of a container with `address`.
+    pub fn reached_at(&self, address: IpAddr) -> (IpAddr, u16) {
+        if self.is_routed() {
+            (address, self.container_port)
+        } else {
+            (self.host_ip, self.host_port)
+        }
     }
 }
 
@@ -323,11 +340,15 @@ impl fmt::Display for Expose {
     }
 }
 
-/// As `docker ps` prints it: `0.0.0.0:8080->80/tcp`.
+/// As `docker ps` prints it: `0.0.0.0:8080->80/tcp`, and `80/tcp` where there
+/// is no host port.
 impl fmt::Display for PortMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_ip(f, self.host_ip)?;
         let Self { host_port, container_port, protocol, .. } = self;
+        if self.is_routed() {
+            return write!(f, "{container_port}/{protocol}");
+        }
+        write_ip(f, self.host_ip)?;
         write!(f, ":{host_port}->{container_port}/{protocol}")
     }
 }

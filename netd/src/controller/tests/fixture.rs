@@ -227,8 +227,10 @@ impl World {
                     if port.list != 0 {
                         once(format!("list {}", port.list));
                     }
-                    let family = if port.host_ip.is_ipv4() { 4 } else { 6 };
-                    once(format!("{} {} of IPv{family}", port.protocol, port.host_port));
+                    if !port.is_routed() {
+                        let family = if port.host_ip.is_ipv4() { 4 } else { 6 };
+                        once(format!("{} {} of IPv{family}", port.protocol, port.host_port));
+                    }
                 }
             }
             assert!(routes.max(routes6) <= 1, "{} has two default routes", container.name);

@@ -4,5 +4,6 @@ mod containers;
 mod fixture;
 mod ipv6;
 mod networks;
+mod options;
 mod ports;
 mod random;

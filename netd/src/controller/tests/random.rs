@@ -1,5 +1,7 @@
 //! Any sequence of requests keeps the invariants and can be taken back.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::fixture::{World, container, key, on};
@@ -7,6 +9,9 @@ use crate::{
     api::types::ContainerCreate,
     controller::{Force, Op, desired_ops},
 };
+
+/// The third network's.
+const ROUTED: (&str, &str) = ("com.docker.network.bridge.gateway_mode_ipv4", "routed");
 
 #[derive(Clone, Debug)]
 enum Request {
@@ -72,6 +77,10 @@ fn play(world: &mut World, request: &Request) -> bool {
             .create_network(&crate::api::types::NetworkCreate {
                 name: network_name(*n),
                 ipv6: *ipv6,
+                options: match n {
+                    3 => [(ROUTED.0.to_owned(), ROUTED.1.to_owned())].into(),
+                    _ => BTreeMap::new(),
+                },
                 ..Default::default()
             })
             .is_ok(),

@@ -94,6 +94,10 @@ fn a_mapping_prints_as_docker_ps_does() {
         list: 0,
     };
     assert_eq!(mapping.to_string(), "[::]:8080->80/tcp");
+    let routed = PortMapping { host_port: 0, ..mapping };
+    assert_eq!(routed.to_string(), "80/tcp");
+    let own = "2001:db8::5".parse().unwrap();
+    assert_eq!(routed.reached_at(own), (own, 80));
 }
 
 fn any_range() -> impl Strategy<Value = RangeInclusive<u16>> {
