@@ -8,7 +8,7 @@ use aya_ebpf::{
         bpf_check_mtu, bpf_fib_lookup, bpf_ktime_get_coarse_ns, bpf_loop, bpf_sk_lookup_udp,
         bpf_sk_release, bpf_skc_lookup_tcp,
     },
-    programs::{SockAddrContext, TcContext},
+    programs::{SockAddrContext, TcContext, XdpContext},
 };
 use netd_common::{
     abi::{
@@ -46,6 +46,12 @@ pub(crate) struct Host {
 impl Host {
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
+        Self { ctx: ctx.as_ptr() }
+    }
+
+    /// Before there is a packet. It has no routes and no sockets then.
+    #[inline(always)]
+    pub(crate) fn early(ctx: &XdpContext) -> Self {
         Self { ctx: ctx.as_ptr() }
     }
 

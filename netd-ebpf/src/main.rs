@@ -19,6 +19,7 @@ mod events;
 mod maps;
 mod packet;
 mod socket;
+mod xdp;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},

@@ -48,20 +48,37 @@ impl Skb {
         self.next_hop
     }
 
-    /// A pointer to `T` at `offset`, if all of it is there.
+    /// Where the part of the packet begins and ends that can be read.
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: the context is valid for the program's whole run.
+        unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) }
+    }
+
     #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        if offset > MAX_OFFSET {
-            return None;
-        }
-        // SAFETY: the context is valid for the program's whole run.
-        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        let start = opaque(data + bounded(offset));
-        if start + size_of::<T>() > end {
-            return None;
-        }
-        Some(start as *mut T)
+        at(self.bounds(), offset)
     }
+}
+
+/// A pointer to `T` at `offset` of the packet between `data` and `end`, if all
+/// of it is there.
+#[inline(always)]
+pub(crate) fn at<T>((data, end): (usize, usize), offset: usize) -> Option<*mut T> {
+    if offset > MAX_OFFSET {
+        return None;
+    }
+    let start = opaque(data + bounded(offset));
+    if start + size_of::<T>() > end {
+        return None;
+    }
+    Some(start as *mut T)
+}
+
+/// Whether the first `len` bytes are there.
+#[inline(always)]
+pub(crate) fn holds((data, end): (usize, usize), len: usize) -> bool {
+    len <= MAX_OFFSET && data + bounded(len) <= end
 }
 
 /// Hides where a pointer came from. The compiler would otherwise check
@@ -95,13 +112,13 @@ fn bounded(offset: usize) -> usize {
 impl Packet for Skb {
     #[inline(always)]
     fn ifindex(&self) -> u32 {
-        // SAFETY: as in `at`.
+        // SAFETY: as in `bounds`.
         unsafe { (*self.skb).ifindex }
     }
 
     #[inline(always)]
     fn len(&self) -> usize {
-        // SAFETY: as in `at`.
+        // SAFETY: as in `bounds`.
         unsafe { (*self.skb).len as usize }
     }
 
@@ -110,9 +127,7 @@ impl Packet for Skb {
         if len > MAX_OFFSET {
             return false;
         }
-        // SAFETY: as in `at`.
-        let (data, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        if data + bounded(len) <= end {
+        if holds(self.bounds(), len) {
             return true;
         }
         // SAFETY: a plain helper call on the context.
@@ -135,31 +150,31 @@ impl Packet for Skb {
 impl PacketMut for Skb {
     #[inline(always)]
     fn ingress_ifindex(&self) -> u32 {
-        // SAFETY: as in `at`.
+        // SAFETY: as in `bounds`.
         unsafe { (*self.skb).ingress_ifindex }
     }
 
     #[inline(always)]
     fn gso_size(&self) -> u32 {
-        // SAFETY: as in `at`.
+        // SAFETY: as in `bounds`.
         unsafe { (*self.skb).gso_size }
     }
 
     #[inline(always)]
     fn has_vlan(&self) -> bool {
-        // SAFETY: as in `at`.
+        // SAFETY: as in `bounds`.
         unsafe { (*self.skb).vlan_present != 0 }
     }
 
     #[inline(always)]
     fn is_for_another(&self) -> bool {
-        // SAFETY: as in `at`.
+        // SAFETY: as in `bounds`.
         unsafe { (*self.skb).pkt_type == OTHER_HOST }
     }
 
     #[inline(always)]
     fn mark_translated(&mut self) {
-        // SAFETY: as in `at`; the field is writable for classifiers.
+        // SAFETY: as in `bounds`; the field is writable for classifiers.
         unsafe { (*self.skb).tc_index = TRANSLATED }
     }
 

@@ -42,7 +42,7 @@ use crate::{NetNs, TestDir};
 /// What a program made of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// `TC_ACT_*`.
+    /// `TC_ACT_*`; of XDP what means the same.
     pub action: i32,
     pub bytes: Vec<u8>,
 }
@@ -51,6 +51,9 @@ pub struct Ran {
 const UNSPEC: i32 = -1;
 pub const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
+/// `XDP_*` (`include/uapi/linux/bpf.h`).
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
 
 /// What a program is to do for a verdict.
 pub fn action(verdict: Verdict) -> i32 {
@@ -263,6 +266,9 @@ impl Kernel {
     /// Runs a packet through a hook. To be called inside [`Kernel::namespace`].
     pub fn run(&mut self, hook: Hook, frame: &Frame) -> Ran {
         assert!(!frame.vlan && !frame.translated, "a test run can't say so");
+        if hook == Hook::UplinkXdp {
+            return self.run_xdp(frame);
+        }
         let mut context = [0; SK_BUFF_LEN];
         let mut put = |at: usize, value: u32| {
             context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
@@ -284,6 +290,30 @@ impl Kernel {
             .unwrap_or_else(|e| panic!("run {} on {frame:02x?}: {e:?}", hook.name()));
         out.truncate(result.data_size_out as usize);
         Ran { action: result.return_value.cast_signed(), bytes: out }
+    }
+
+    fn run_xdp(&mut self, frame: &Frame) -> Ran {
+        let len = u32::try_from(frame.bytes.len()).expect("a frame's length");
+        // `struct xdp_md`: data, its end, metadata, ingress link, queue, egress.
+        let context = [0, len, 0, frame.ifindex, 0, 0].map(u32::to_ne_bytes).concat();
+        let mut out = vec![0; frame.bytes.len() + 256];
+        let datapath = self.datapath.as_mut().expect("the datapath is loaded");
+        let program = datapath.xdp_program(names::UPLINK_XDP).expect("the program is there");
+        let options = TestRunOptions {
+            data_in: Some(&frame.bytes),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let result =
+            program.test_run(options).unwrap_or_else(|e| panic!("run XDP on {frame:02x?}: {e:?}"));
+        out.truncate(result.data_size_out as usize);
+        let action = match result.return_value {
+            XDP_DROP => SHOT,
+            XDP_PASS => UNSPEC,
+            other => panic!("XDP says {other} of {frame:02x?}"),
+        };
+        Ran { action, bytes: out }
     }
 
     /// A counter, all CPUs added up.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use netd::datapath::{Datapath, Options};
-use netd_common::{abi::names::SOCKET_PROGRAMS, verdict::Hook};
+use netd_common::{
+    abi::names::{SOCKET_PROGRAMS, XDP_PROGRAMS},
+    verdict::Hook,
+};
 
 /// What the verifier looks at before it gives a program up.
 const VERIFIER_LIMIT: u32 = 1_000_000;
@@ -26,6 +29,11 @@ fn the_verifier_accepts_every_program_and_destroy_leaves_nothing() -> Result<()>
     }
     for name in SOCKET_PROGRAMS {
         let verified = datapath.socket_program(name)?.info()?.verified_instruction_count();
+        let verified = verified.context("the kernel is too old")?;
+        eprintln!("{name:<20} {verified:>7} instructions verified");
+    }
+    for name in XDP_PROGRAMS {
+        let verified = datapath.xdp_program(name)?.info()?.verified_instruction_count();
         let verified = verified.context("the kernel is too old")?;
         eprintln!("{name:<20} {verified:>7} instructions verified");
     }

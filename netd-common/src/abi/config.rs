@@ -1,6 +1,6 @@
 //! `CONFIG` (one entry) and `UPLINKS`.
 
-use super::{Address, pod};
+use super::{Address, Mac, pod};
 
 /// An inclusive range of ports, host byte order; empty when `last < first`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,9 @@ pub struct Uplink {
     pub addr6: Address,
     /// `Uplink::*` bits.
     pub flags: u32,
+    /// The link's own.
+    pub mac: Mac,
+    pub pad: u16,
 }
 
 impl Uplink {
@@ -58,4 +61,4 @@ impl Uplink {
     pub const XDP: u32 = 1;
 }
 
-pod!(PortRange: 4, Config: 32, Uplink: 36);
+pod!(PortRange: 4, Config: 32, Uplink: 44);

@@ -50,6 +50,9 @@ pub const TO_CONTAINER: &str = "to_container";
 pub const FROM_UPLINK: &str = "from_uplink";
 pub const TO_UPLINK: &str = "to_uplink";
 pub const UPLINK_XDP: &str = "uplink_xdp";
+/// As [`UPLINK_XDP`], for links whose driver has no XDP.
+pub const UPLINK_XDP_SKB: &str = "uplink_xdp_skb";
+pub const XDP_PROGRAMS: [&str; 2] = [UPLINK_XDP, UPLINK_XDP_SKB];
 /// What the programs of a cgroup's sockets count as.
 pub const SOCKET: &str = "socket";
 

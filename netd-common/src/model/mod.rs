@@ -36,7 +36,8 @@ pub fn run(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
         Hook::ToContainer => pipeline::to_container(frame, world),
         Hook::FromUplink => pipeline::from_uplink(frame, world),
         Hook::ToUplink => pipeline::to_uplink(frame, world),
-        Hook::UplinkXdp | Hook::Socket => Verdict::PASS,
+        Hook::UplinkXdp => pipeline::uplink_xdp(frame, world),
+        Hook::Socket => Verdict::PASS,
     };
     // As in the kernel, it still holds what the packet before left in it.
     let mut scratch = world.scratch;

@@ -140,10 +140,11 @@ pub(super) fn is_martian<W: World>(world: &W, source: &Address) -> bool {
 fn is_nowhere(source: &Address) -> bool {
     match source.family() {
         Family::V4 => matches!(source.v4_octets()[0], 0 | 127 | 224..),
-        // Loopback and "no address" (::/8), fe80::/10, ff00::/8.
+        // Loopback and "no address" (::/16; NAT64's 64:ff9b::/96 is outside),
+        // fe80::/10, ff00::/8.
         Family::V6 => {
             let [a, b, ..] = source.first_octets();
-            a == 0 || a == 0xff || a == 0xfe && b & 0xc0 == 0x80
+            a == 0 && b == 0 || a == 0xff || a == 0xfe && b & 0xc0 == 0x80
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod published;
 pub mod socket;
 mod to_container;
 mod to_uplink;
+mod uplink_xdp;
 
 use crate::{abi::Network, packet::Headers, tables::Journey};
 
@@ -28,6 +29,7 @@ pub use from_container::{from_container, from_container_slow};
 pub use from_uplink::{from_uplink, from_uplink_slow};
 pub use to_container::to_container;
 pub use to_uplink::{to_uplink, to_uplink_slow};
+pub use uplink_xdp::uplink_xdp;
 
 /// What the slow path works on. In the kernel it is a per-CPU map value: it
 /// would not fit the stack, and the verifier, which does not look into map

@@ -53,7 +53,7 @@ fn the_table_has_every_verdict_of_every_hook() {
     // `established` and `finish` are shared, so a reason stands where a packet
     // can bring it about. Martian sources matter to published ports only: the
     // stack has its own word on the others.
-    let reasons: [(Hook, &[R]); 4] = [
+    let reasons: [(Hook, &[R]); 5] = [
         (
             Hook::FromContainer,
             &[
@@ -117,6 +117,7 @@ fn the_table_has_every_verdict_of_every_hook() {
                 R::UnrelatedError,
             ],
         ),
+        (Hook::UplinkXdp, &[R::Martian, R::NotAllowed, R::SynRate]),
     ];
     let mut all = BTreeSet::new();
     for (hook, expected) in reasons {
@@ -125,10 +126,10 @@ fn the_table_has_every_verdict_of_every_hook() {
         let drops = expected.iter().map(|reason| Verdict::drop(*reason).outcome());
         let forwarded: &[Verdict] = match hook {
             Hook::FromContainer => &[Verdict::PASS, Verdict::deliver(1), Verdict::forward(1)],
-            Hook::ToContainer => &[Verdict::PASS],
+            Hook::ToContainer | Hook::UplinkXdp => &[Verdict::PASS],
             Hook::FromUplink => &[Verdict::PASS, Verdict::deliver(1)],
             Hook::ToUplink => &[Verdict::PASS, Verdict::TRANSLATED],
-            Hook::UplinkXdp | Hook::Socket => &[],
+            Hook::Socket => &[],
         };
         let expected: BTreeSet<_> =
             forwarded.iter().map(|verdict| verdict.outcome()).chain(drops).collect();

@@ -2,7 +2,7 @@
 //! the datapath of uplinks, addresses and routes as they come and go.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -10,15 +10,19 @@ use netd_common::abi::TrustedKey;
 
 use super::Agent;
 use crate::{
+    api::types::UplinkXdp,
     controller::Host,
-    datapath::{self, HostFacts, UplinkFacts},
+    datapath::{self, HostFacts, UplinkFacts, WhyOff, XdpState},
     ipam,
     kernel::{
         self,
         observe::{Address, Link},
         survey::Survey,
     },
-    model::{Config, Id, IfName, Network, config::AddressPool},
+    model::{
+        Config, Id, IfName, Network,
+        config::{AddressPool, Xdp},
+    },
     paths::Paths,
     store::Store,
 };
@@ -31,6 +35,37 @@ const ETHERNET: u16 = 1;
 pub(super) struct Told {
     facts: HostFacts,
     pub(super) uplinks: Vec<String>,
+    /// By uplink.
+    xdp: BTreeMap<String, XdpState>,
+}
+
+impl Told {
+    pub(super) fn xdp_rows(&self) -> Vec<UplinkXdp> {
+        let row = |(link, state): (&String, &XdpState)| UplinkXdp {
+            link: link.clone(),
+            mode: state.to_string(),
+            reason: state.why_off(),
+        };
+        self.xdp.iter().map(row).collect()
+    }
+
+    /// Says what has changed, once.
+    fn follow_xdp(&mut self, now: BTreeMap<String, XdpState>, wanted: Xdp) {
+        for (link, state) in &now {
+            if self.xdp.get(link) == Some(state) {
+                continue;
+            }
+            match state {
+                XdpState::Off(WhyOff::Configured | WhyOff::Costs(_)) => {}
+                XdpState::Off(why) if wanted == Xdp::Auto => {
+                    tracing::info!(link, "XDP does not run: {why}");
+                }
+                XdpState::Off(why) => tracing::warn!(link, "XDP does not run: {why}"),
+                on => tracing::info!(link, mode = %on, "XDP runs"),
+            }
+        }
+        self.xdp = now;
+    }
 }
 
 /// Whether flows must look their way up again.
@@ -69,31 +104,36 @@ impl Agent {
         let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
         let uplinks: Vec<&Link> =
             links.iter().filter(|link| is_uplink(link, &self.config)).collect();
-        let facts = HostFacts {
+        let mut facts = HostFacts {
             addresses: addresses
                 .iter()
                 .map(|address| address.address.ip())
                 .filter(|address| !address.is_loopback())
                 .collect(),
-            uplinks: uplinks
-                .iter()
-                .map(|link| UplinkFacts {
-                    ifindex: link.index,
-                    address4: source4(link, &addresses),
-                    address6: source6(link, &addresses),
-                })
-                .collect(),
+            uplinks: Vec::new(),
             ephemeral: kernel::sysctl::ephemeral_ports()?,
             fib_source: datapath::has_fib_source(),
             netns_cookie: kernel::netns::cookie(),
         };
-        let mut attached = Vec::new();
+        let (mut attached, mut xdp) = (Vec::new(), BTreeMap::new());
         for link in uplinks {
             // It may have gone since it was listed; then the next event tells.
             match self.work.datapath.attach_uplink(&link.name) {
                 Ok(()) => attached.push(link.name.clone()),
                 Err(error) => tracing::warn!(link = link.name, "not an uplink: {error:#}"),
             }
+            let early = match self.work.datapath.attach_xdp(&link.name, self.config.xdp) {
+                Ok(state) => state,
+                Err(error) => XdpState::Off(WhyOff::Unsupported(format!("{error:#}"))),
+            };
+            facts.uplinks.push(UplinkFacts {
+                ifindex: link.index,
+                address4: source4(link, &addresses),
+                address6: source6(link, &addresses),
+                mac: link.mac,
+                xdp: early.is_on(),
+            });
+            xdp.insert(link.name.clone(), early);
         }
         for gone in self.host.uplinks.iter().filter(|name| !attached.contains(name)) {
             self.work.datapath.detach(gone)?;
@@ -103,6 +143,7 @@ impl Agent {
         }
         self.host.uplinks = attached;
         self.work.datapath.tables.sync_trusted(&trusted(&links, self.state.networks.values()))?;
+        self.host.follow_xdp(xdp, self.config.xdp);
         if routes == Routes::MayHaveChanged || facts != self.host.facts {
             self.work.datapath.tables.sync_host(&facts)?;
             self.host.facts = facts;

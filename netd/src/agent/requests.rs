@@ -89,6 +89,7 @@ impl Agent {
             attach: self.work.datapath.mode().to_string(),
             pins: self.work.datapath.pins().to_owned(),
             uplinks: self.host.uplinks.clone(),
+            xdp: self.host.xdp_rows(),
             networks: self.state.networks.len(),
             containers: self.state.containers.len(),
         }

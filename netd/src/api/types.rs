@@ -51,8 +51,21 @@ pub struct Info {
     /// Where maps and links are pinned.
     pub pins: PathBuf,
     pub uplinks: Vec<String>,
+    #[serde(default)]
+    pub xdp: Vec<UplinkXdp>,
     pub networks: usize,
     pub containers: usize,
+}
+
+/// Whether XDP runs on an uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UplinkXdp {
+    pub link: String,
+    /// `native`, `generic` or `off`.
+    pub mode: String,
+    /// Why it is off.
+    pub reason: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

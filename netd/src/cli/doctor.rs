@@ -65,6 +65,7 @@ async fn agent(context: &Context, known: &mut Known) -> Check {
     match answer.await {
         Ok((info, networks)) => {
             known.uplinks = info.uplinks;
+            known.xdp = info.xdp.into_iter().map(|it| (it.link, it.mode, it.reason)).collect();
             known.networks = networks
                 .into_iter()
                 .flat_map(|network| {

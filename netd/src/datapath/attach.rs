@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, SchedClassifier, TcAttachType,
+        LinkOrder, SchedClassifier, TcAttachType, Xdp,
         links::{FdLink, PinnedLink},
         tc::{
             NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
@@ -23,7 +23,7 @@ use aya::{
 };
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
-use super::{Error, bpffs::failed};
+use super::{Error, bpffs::failed, xdp::Early};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachMode {
@@ -63,6 +63,8 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 pub(super) struct Links {
     ebpf: Ebpf,
     pins: PathBuf,
+    /// XDP, by uplink.
+    pub(super) early: Early,
     mode: AttachMode,
     /// Programs by link, as this run attached them.
     attached: BTreeMap<String, Vec<(Direction, &'static str)>>,
@@ -76,7 +78,7 @@ impl fmt::Debug for Links {
 
 impl Links {
     pub(super) fn new(ebpf: Ebpf, pins: PathBuf, mode: AttachMode) -> Self {
-        Self { ebpf, pins, mode, attached: BTreeMap::new() }
+        Self { ebpf, pins, early: Early::default(), mode, attached: BTreeMap::new() }
     }
 
     pub(super) fn mode(&self) -> AttachMode {
@@ -92,6 +94,17 @@ impl Links {
             .program_mut(name)
             .and_then(|program| program.try_into().ok())
             .ok_or(Error::Missing(name))
+    }
+
+    pub(super) fn xdp_program(&mut self, name: &'static str) -> Result<&mut Xdp, Error> {
+        self.ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Error::Missing(name))
+    }
+
+    pub(super) fn pins(&self) -> &Path {
+        &self.pins
     }
 
     /// Attaches, or takes over what an earlier agent attached.
@@ -121,8 +134,10 @@ impl Links {
     pub(super) fn detach(&mut self, link: &str) -> Result<(), Error> {
         let programs = self.attached.remove(link).unwrap_or_default();
         let Ok(ifindex) = if_nametoindex(link) else {
+            self.forget_xdp(|ifindex| !exists(ifindex));
             return self.forget_dead_pins();
         };
+        self.detach_xdp(ifindex)?;
         for (direction, program) in programs {
             match self.mode {
                 AttachMode::Tcx => remove(&self.pins.join(pin_name(ifindex, program)))?,
@@ -144,6 +159,7 @@ impl Links {
         }
         let keep: Vec<_> =
             wanted.iter().filter_map(|link| if_nametoindex(link.as_str()).ok()).collect();
+        self.forget_xdp(|ifindex| !keep.contains(&ifindex));
         self.each_pin(|ifindex| !keep.contains(&ifindex))
     }
 

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{MapData, ProgramArray},
-    programs::SchedClassifier,
+    programs::{SchedClassifier, Xdp},
 };
 use netd_common::{abi::names, verdict::Hook};
 
@@ -54,6 +54,7 @@ impl Datapath {
             program.load().map_err(|source| Error::Program { name, source: Box::new(source) })?;
         }
         chain_slow_programs(&mut ebpf)?;
+        load_xdp(&mut ebpf)?;
         let flows = Arc::new(FlowTables::open(&mut ebpf, pins.path())?);
         let tables = Tables::open(&mut ebpf)?;
         let allow = AllowLists::open(&mut ebpf)?;
@@ -62,6 +63,20 @@ impl Datapath {
         let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
         Ok(Self { links, tables, allow, flows, sockets, events, cgroup: None, pins })
     }
+}
+
+/// A kernel that does not take it has no XDP, and everything else.
+fn load_xdp(ebpf: &mut Ebpf) -> Result<(), Error> {
+    for name in names::XDP_PROGRAMS {
+        let program: &mut Xdp = ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Error::Missing(name))?;
+        if let Err(error) = program.load() {
+            tracing::debug!("no XDP: {:#}", anyhow::Error::from(error));
+        }
+    }
+    Ok(())
 }
 
 /// Puts the slow path's programs where the fast ones look for them. The map

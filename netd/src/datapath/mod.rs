@@ -12,6 +12,7 @@ mod link;
 mod load;
 mod sockets;
 mod tables;
+mod xdp;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -22,7 +23,9 @@ pub use flows::{FlowEntry, SweepReport};
 pub use load::Options;
 pub(crate) use tables::family;
 pub use tables::{HostFacts, Telling, UplinkFacts};
+pub use xdp::{WhyOff, XdpState};
 
+use crate::model::config::Xdp;
 use allow::AllowLists;
 use attach::Links;
 use cgroup::Cgroup;
@@ -91,6 +94,12 @@ impl Datapath {
         self.links.attach(link, Direction::Ingress, FROM_UPLINK)
     }
 
+    /// Puts the XDP program on an uplink, where the configuration and the link
+    /// let it be.
+    pub fn attach_xdp(&mut self, link: &str, wanted: Xdp) -> Result<XdpState, Error> {
+        self.links.attach_xdp(link, wanted)
+    }
+
     /// The drops that programs tell of, for the one who reads them.
     pub fn take_events(&mut self) -> Option<Events> {
         self.events.take()
@@ -124,6 +133,11 @@ impl Datapath {
     /// As [`Datapath::program`], of those for sockets; loaded if it is not yet.
     pub fn socket_program(&mut self, name: &'static str) -> Result<&mut CgroupSockAddr, Error> {
         cgroup::loaded(self.links.ebpf(), name)
+    }
+
+    /// As [`Datapath::program`], of those for XDP.
+    pub fn xdp_program(&mut self, name: &'static str) -> Result<&mut aya::programs::Xdp, Error> {
+        self.links.xdp_program(name)
     }
 
     /// How programs are attached.

@@ -13,7 +13,7 @@ use aya::{
 use ipnetwork::IpNetwork;
 use netd_common::{
     abi::{
-        ABI_VERSION, Address, Config, Counter, Endpoint, EventSlot, Family, Link, Network,
+        self, ABI_VERSION, Address, Config, Counter, Endpoint, EventSlot, Family, Link, Network,
         NetworkKey, PortKey, PortRange, PortTarget, TrustedKey, Uplink, names,
         stats::{HOOKS, OUTCOMES},
         wire::PROTO_UDP,
@@ -22,6 +22,7 @@ use netd_common::{
 };
 
 use super::Error;
+use crate::model::Mac;
 
 /// What the datapath is told of an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub struct UplinkFacts {
     /// Sources of masqueraded packets where the route names none.
     pub address4: Option<Ipv4Addr>,
     pub address6: Option<Ipv6Addr>,
+    pub mac: Option<Mac>,
+    /// Its packets go through the XDP program.
+    pub xdp: bool,
 }
 
 /// What the datapath is told of the host.
@@ -266,7 +270,9 @@ impl Tables {
             let value = Uplink {
                 addr4: uplink.address4.map_or(Address::ANY, Address::from),
                 addr6: uplink.address6.map_or(Address::ANY, Address::from),
-                flags: 0,
+                flags: if uplink.xdp { Uplink::XDP } else { 0 },
+                mac: uplink.mac.map_or(abi::Mac::default(), |mac| abi::Mac::from_octets(mac.0)),
+                pad: 0,
             };
             self.uplinks.insert(uplink.ifindex, value, 0).map_err(failed(names::UPLINKS))?;
         }

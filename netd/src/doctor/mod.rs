@@ -40,6 +40,8 @@ pub enum Status {
 pub struct Known {
     /// Empty: the links of the default routes are taken.
     pub uplinks: Vec<String>,
+    /// Of each uplink: how XDP runs, or `off` and why.
+    pub xdp: Vec<(String, String, Option<String>)>,
     /// Name and subnet.
     pub networks: Vec<(String, IpNetwork)>,
     /// What `nft list chains` prints. `None`: not asked.
@@ -63,6 +65,7 @@ pub fn checks(host: &Host, known: &Known) -> Vec<Check> {
         network::port_range(host),
         network::pools(host),
     ];
+    checks.extend(network::early_drop(known));
     checks.extend(network::overlaps(host, known));
     checks
 }

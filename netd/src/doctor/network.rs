@@ -128,6 +128,15 @@ pub(super) fn reverse_path(host: &Host, known: &Known) -> Check {
     }
 }
 
+/// Where XDP does not run, TC drops the same packets a little later.
+pub(super) fn early_drop(known: &Known) -> Vec<Check> {
+    let check = |(link, mode, reason): &(String, String, Option<String>)| {
+        let why = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+        Check::new("XDP", Status::Ok, format!("{mode} on {link}{why}"))
+    };
+    known.xdp.iter().map(check).collect()
+}
+
 pub(super) fn port_range(host: &Host) -> Check {
     let name = "port range";
     let text = host.proc("sys/net/ipv4/ip_local_port_range");

@@ -5,6 +5,7 @@
 //! "The host" is the network namespace of the calling thread: the agent's own.
 
 pub mod effects;
+pub mod ethtool;
 pub mod hostport;
 pub mod link;
 pub mod names;

@@ -245,13 +245,9 @@ impl TryFrom<ConfigFile> for Config {
 
 /// A key that does nothing yet is an error, not a silence.
 fn refuse_what_comes_later(file: &ConfigFile) -> Result<(), ConfigError> {
-    let not_yet = |what: &str| Err(ConfigError::NotYet(what.to_owned()));
-    if file.metrics_address.is_some() {
-        return not_yet("`metrics-address`");
-    }
-    match file.xdp.as_deref() {
-        Some(mode @ ("native" | "generic")) => not_yet(&format!("`xdp` {mode}")),
-        _ => Ok(()),
+    match file.metrics_address {
+        Some(_) => Err(ConfigError::NotYet("`metrics-address`".to_owned())),
+        None => Ok(()),
     }
 }
 

@@ -26,6 +26,7 @@ mod from_uplink;
 mod modes;
 mod ndp;
 mod protocols;
+mod uplink_xdp;
 
 /// The only port that SNAT may use.
 pub const SNAT_PORT: u16 = 5000;
@@ -64,6 +65,7 @@ pub fn cases_of(f: Family) -> Vec<Case> {
         fragments::cases,
         modes::cases,
         protocols::cases,
+        uplink_xdp::cases,
     ];
     let mut all: Vec<_> = both.into_iter().flat_map(|of| of(f)).collect();
     if f == Family::V6 {

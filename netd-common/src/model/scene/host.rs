@@ -7,7 +7,8 @@ use super::{
     super::{Hop, Route, Socket, World, std},
     ALIAS, APART_NET, CLIENT, CONTAINERS, DIRECT_NET, Dual, FAR, FAR_MTU, FIXED_NET, HOST, HOST1,
     INHIBITED_NET, INNER_NET, LEGACY_NET, LIST, LOCALHOST, NETWORKS, OFF_HOST, OFF0, ONE, OPEN_NET,
-    PORTS, QUIET_NET, ROUTED_NET, ROUTER, ROUTER1, UNREACHABLE, UP0, UP1, bridge, family, gateway,
+    PORTS, QUIET_NET, ROUTED_NET, ROUTER, ROUTER1, UNREACHABLE, UP0, UP1, UPLINK_MAC, bridge,
+    family, gateway,
 };
 use crate::abi::{
     Address, Be16, Family, Link, Network, NetworkKey, PortKey, PortTarget, Prefix, TrustedKey,
@@ -136,7 +137,9 @@ pub fn world() -> World {
     }
     for (ifindex, own) in [(UP0, HOST), (UP1, HOST1)] {
         let (addr4, addr6) = (own[Family::V4].into(), own[Family::V6].into());
-        world.uplinks.insert(ifindex, Uplink { addr4, addr6, flags: 0 });
+        world
+            .uplinks
+            .insert(ifindex, Uplink { addr4, addr6, mac: UPLINK_MAC, ..Uplink::default() });
     }
     world.trusted.insert(TrustedKey { network: QUIET_NET, ifindex: UP1 });
     for port in PORTS {

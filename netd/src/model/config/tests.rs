@@ -117,7 +117,6 @@ fn flags_win_over_the_file() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
-    assert_eq!(error(r#"{"xdp": "native"}"#), "`xdp` native is not supported yet");
     assert_eq!(
         error(r#"{"metrics-address": "127.0.0.1:9000"}"#),
         "`metrics-address` is not supported yet"
