@@ -171,6 +171,8 @@ impl fmt::Display for Named<'_> {
             Op::Port { host_address, host_port, protocol, .. } => {
                 write!(f, "published port {host_address}:{host_port} ({protocol:?})")
             }
+            Op::BridgeMtu { name, .. } => write!(f, "MTU of bridge `{name}`"),
+            Op::VethMtu { host, .. } => write!(f, "MTU of veth `{host}`"),
             Op::AllowList { list, .. } => write!(f, "allow-list {list}"),
             Op::PortSources { host_address, host_port, protocol, .. } => {
                 write!(f, "sources of published port {host_address}:{host_port} ({protocol:?})")

@@ -11,12 +11,12 @@ use netd_common::abi::TrustedKey;
 use super::Agent;
 use crate::{
     api::types::UplinkXdp,
-    controller::Host,
+    controller::{self, Change, Host},
     datapath::{self, HostFacts, UplinkFacts, WhyOff, XdpState},
     ipam,
     kernel::{
         self,
-        observe::{Address, Link},
+        observe::{Address, Link, default_mtu},
         survey::Survey,
     },
     model::{
@@ -144,9 +144,34 @@ impl Agent {
         self.host.uplinks = attached;
         self.work.datapath.tables.sync_trusted(&trusted(&links, self.state.networks.values()))?;
         self.host.follow_xdp(xdp, self.config.xdp);
+        let default_mtu = match routes {
+            Routes::MayHaveChanged => default_mtu(&links, &netlink.routes().await?),
+            Routes::AreTheSame => None,
+        };
         if routes == Routes::MayHaveChanged || facts != self.host.facts {
             self.work.datapath.tables.sync_host(&facts)?;
             self.host.facts = facts;
+        }
+        // Without a default route, what was holds on.
+        match default_mtu {
+            Some(mtu) => self.follow_mtu(mtu).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Brings networks without an MTU of their own to the host's.
+    async fn follow_mtu(&mut self, default_mtu: u32) -> anyhow::Result<()> {
+        let plan = controller::plan_mtu(&self.state, &self.config, default_mtu);
+        if plan.steps.is_empty() {
+            return Ok(());
+        }
+        self.carry_out(&plan)
+            .await
+            .map_err(|error| anyhow::anyhow!("failed to follow the MTU: {}", error.message))?;
+        for change in &plan.changes {
+            if let Change::PutNetwork(network) = change {
+                tracing::info!(network = %network.name, mtu = network.mtu, "MTU follows the host's");
+            }
         }
         Ok(())
     }

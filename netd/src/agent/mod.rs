@@ -5,6 +5,7 @@
 //! becomes a plan (`controller`), the plan is journalled (`store`), run step by
 //! step (`executor`), committed, and only then answered.
 
+mod exhaustion;
 mod flows;
 mod host;
 mod lifecycle;
@@ -16,6 +17,7 @@ mod work;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use netd_common::abi::Event;
+use netd_common::verdict::DropReason;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -63,6 +65,7 @@ struct Agent {
     waiting: HashMap<Id, Vec<lifecycle::Waiting>>,
     notices: mpsc::Sender<Notice>,
     monitor: monitor::Monitor,
+    exhaustion: exhaustion::Exhaustion,
 }
 
 impl Agent {
@@ -114,7 +117,15 @@ impl Agent {
         self.finish().await
     }
 
-    fn sweep(&self) {
+    /// What is looked at from time to time.
+    fn sweep(&mut self) {
+        match self.work.datapath.tables.dropped(DropReason::PortsExhausted) {
+            Ok(count) => {
+                let due = self.exhaustion.due(count, std::time::Instant::now());
+                due.into_iter().for_each(exhaustion::warn);
+            }
+            Err(error) => tracing::error!("failed to read the counters: {error}"),
+        }
         let flows = Arc::clone(&self.work.datapath.flows);
         tokio::task::spawn_blocking(move || {
             match flows.sweep(&netd_common::conntrack::Timeouts::default(), work::monotonic()) {

@@ -132,6 +132,7 @@ impl Agent {
             waiting: std::collections::HashMap::new(),
             notices,
             monitor: monitor::Monitor::new(),
+            exhaustion: super::exhaustion::Exhaustion::default(),
         };
         agent.undo_intents().await?;
         if let Err(error) = agent.reconcile(rebooted).await {

@@ -7,6 +7,7 @@
 //! | `network …` | [`plan_network_create`], [`plan_network_remove`], [`plan_prune`] |
 //! | `network connect …` | [`plan_connect`], [`plan_disconnect`] |
 //! | `run`, `stop`, `rm` | [`plan_container_create`], [`plan_started`], [`plan_exited`], [`plan_container_remove`] |
+//! | the host's MTU changes | [`plan_mtu`] |
 //! | `port …` | [`plan_publish`], [`plan_unpublish`] |
 
 mod attach;
@@ -16,6 +17,7 @@ mod desired;
 mod endpoint;
 mod error;
 mod lookup;
+mod mtu;
 mod names;
 mod network;
 pub mod op;
@@ -31,6 +33,7 @@ pub use default_network::plan_default_network;
 pub use desired::desired_ops;
 pub use error::{Error, Kind};
 pub use lookup::{find_container, find_network};
+pub use mtu::plan_mtu;
 pub use network::{plan_network_create, plan_network_remove, plan_prune};
 pub use op::{Action, Op, Plan, Sources, Step};
 pub use port::{plan_publish, plan_unpublish};

@@ -14,6 +14,7 @@ use crate::{
     ipam::{check_pool, first_gateway, parse_subnet},
     model::{
         Border, DEFAULT_NETWORK, GatewayMode, Id, IfName, Mac, Name, Network, NetworkOptions, Pool,
+        network::options::MIN_MTU6,
     },
 };
 
@@ -306,7 +307,6 @@ fn pool(state: &State, host: &Host, family: Family, asked: &Asked) -> Result<Poo
 
 /// A link with a smaller one has no IPv6 (RFC 8200 §5).
 pub(super) fn check_mtu(mtu: u32, pools: &[Pool]) -> Result<()> {
-    const MIN_MTU6: u32 = 1280;
     let has_ipv6 = pools.iter().any(|pool| pool.subnet.is_ipv6());
     if has_ipv6 && mtu < MIN_MTU6 { Err(Error::MtuTooSmall(mtu)) } else { Ok(()) }
 }

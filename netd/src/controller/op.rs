@@ -43,6 +43,19 @@ pub enum Op {
         mtu: u32,
         bridge: IfName,
     },
+    /// A bridge's MTU, of a network that lives on. Reverting sets the old one.
+    BridgeMtu { name: IfName, mac: Mac, old: u32, new: u32 },
+    /// That of both ends of a veth pair, likewise. An end that is gone has none.
+    VethMtu {
+        endpoint: Id,
+        host: IfName,
+        peer: IfName,
+        netns: PathBuf,
+        /// The peer's.
+        mac: Mac,
+        old: u32,
+        new: u32,
+    },
     /// The datapath's programs on `host`.
     Programs { host: IfName },
     /// The lease, as the datapath reads it: `ENDPOINTS` by each address, and

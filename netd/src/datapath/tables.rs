@@ -18,7 +18,7 @@ use netd_common::{
         stats::{HOOKS, OUTCOMES},
         wire::PROTO_UDP,
     },
-    verdict::{Hook, outcome_name},
+    verdict::{DropReason, Hook, Verdict, outcome_name},
 };
 
 use super::Error;
@@ -391,17 +391,26 @@ impl Tables {
                 let Some((name, drop)) = outcome_name(outcome) else {
                     continue;
                 };
-                let index = hook as u32 * OUTCOMES + outcome;
-                debug_assert!(index < HOOKS * OUTCOMES);
-                let values = self.stats.get(&index, 0).map_err(failed(names::STATS))?;
-                let total = values.iter().fold(Counter::default(), |sum, one| Counter {
-                    packets: sum.packets + one.packets,
-                    bytes: sum.bytes + one.bytes,
-                });
-                rows.push((hook, name, drop, total));
+                rows.push((hook, name, drop, self.counter(hook, outcome)?));
             }
         }
         Ok(rows)
+    }
+
+    /// Packets that any program has dropped for a reason.
+    pub fn dropped(&self, reason: DropReason) -> Result<u64, Error> {
+        let outcome = Verdict::drop(reason).outcome();
+        Hook::ALL.into_iter().map(|hook| Ok(self.counter(hook, outcome)?.packets)).sum()
+    }
+
+    fn counter(&self, hook: Hook, outcome: u32) -> Result<Counter, Error> {
+        let index = hook as u32 * OUTCOMES + outcome;
+        debug_assert!(index < HOOKS * OUTCOMES);
+        let values = self.stats.get(&index, 0).map_err(failed(names::STATS))?;
+        Ok(values.iter().fold(Counter::default(), |sum, one| Counter {
+            packets: sum.packets + one.packets,
+            bytes: sum.bytes + one.bytes,
+        }))
     }
 }
 

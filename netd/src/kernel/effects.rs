@@ -7,7 +7,7 @@ use std::{fs, io, path::Path};
 use super::{
     Error, HostPorts, Netlink,
     hostport::HostPort,
-    link::{Bridge, Veth},
+    link::{self, Bridge, Veth},
     netns::{self, Interface},
 };
 use crate::{
@@ -34,6 +34,8 @@ impl KernelEffects {
             Op::Bridge { .. }
             | Op::Sandbox { .. }
             | Op::Veth { .. }
+            | Op::BridgeMtu { .. }
+            | Op::VethMtu { .. }
             | Op::Interface { .. }
             | Op::HostPort { .. }
             | Op::RunDir { .. } => true,
@@ -75,6 +77,23 @@ impl KernelEffects {
                 match action {
                     Action::Apply => interface.create().await,
                     Action::Revert => interface.delete().await,
+                }
+            }
+            Op::BridgeMtu { name, mac, old, new } => {
+                let (_, mtu) = from_to(action, *old, *new);
+                link::set_bridge_mtu(&self.netlink, name, *mac, mtu).await
+            }
+            Op::VethMtu { endpoint, host, peer, netns, mac, old, new } => {
+                let (old, mtu) = from_to(action, *old, *new);
+                let inside = netns::set_mtu(netns, peer, *mac, mtu);
+                let outside = link::set_veth_mtu(&self.netlink, endpoint, host, mtu);
+                // Neither end is ever sent more than it takes.
+                if mtu > old {
+                    outside.await?;
+                    inside.await
+                } else {
+                    inside.await?;
+                    outside.await
                 }
             }
             Op::Sandbox { path, .. } => match action {
@@ -125,6 +144,14 @@ impl From<Error> for EffectError {
             Some(at) => error.with_refused_port(at.protocol, at.port),
             None => error,
         }
+    }
+}
+
+/// An update's way, there or back.
+fn from_to(action: Action, old: u32, new: u32) -> (u32, u32) {
+    match action {
+        Action::Apply => (old, new),
+        Action::Revert => (new, old),
     }
 }
 

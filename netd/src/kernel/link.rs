@@ -193,6 +193,48 @@ impl Veth<'_> {
     }
 }
 
+/// Sets the MTU of a bridge that is there; another's is left alone.
+pub async fn set_bridge_mtu(
+    netlink: &Netlink,
+    name: &IfName,
+    mac: Mac,
+    mtu: u32,
+) -> Result<(), Error> {
+    let bridge = Bridge { name, mac, mtu, addresses: &[] };
+    match netlink.link(name).await? {
+        Some(link) if bridge.is(&link) => set_mtu(netlink, name, link.index, mtu).await,
+        _ => Ok(()),
+    }
+}
+
+/// Sets the MTU of the host's side of a veth pair, likewise.
+pub async fn set_veth_mtu(
+    netlink: &Netlink,
+    endpoint: &Id,
+    name: &IfName,
+    mtu: u32,
+) -> Result<(), Error> {
+    match netlink.link(name).await? {
+        Some(link) if link.alias == Some(names::veth_alias(endpoint)) => {
+            set_mtu(netlink, name, link.index, mtu).await
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn set_mtu(
+    netlink: &Netlink,
+    name: &IfName,
+    index: u32,
+    mtu: u32,
+) -> Result<(), Error> {
+    let message = LinkUnspec::new_with_index(index).mtu(mtu).build();
+    netlink
+        .pipeline(vec![Request::set_link(message).tolerate(libc::ENODEV)])
+        .await
+        .map_err(|source| Error::Configure { name: name.clone(), source })
+}
+
 /// Deletes a link that was found to be netd's own.
 pub(super) async fn delete(netlink: &Netlink, name: &IfName, index: u32) -> Result<(), Error> {
     netlink

@@ -189,28 +189,7 @@ impl Interface<'_> {
     /// Deletes the link, and the host's side with it. Nothing to do when the
     /// namespace, or the link in it, is gone.
     pub async fn delete(&self) -> Result<(), Error> {
-        if !self.netns.exists() {
-            return Ok(());
-        }
-        let runtime = Handle::current();
-        let inside = match run_in(self.netns, move || {
-            let _runtime = runtime.enter();
-            Netlink::open()
-        })
-        .await
-        {
-            Ok(inside) => inside?,
-            // A file that is no namespace (EINVAL), or none any more.
-            Err(Error::EnterNetns { source, .. })
-                if matches!(
-                    source.raw_os_error(),
-                    Some(libc::ENOENT | libc::EINVAL | libc::ESRCH)
-                ) =>
-            {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
+        let Some(inside) = open_if_there(self.netns).await? else { return Ok(()) };
         let result = match inside.link(self.name).await {
             Ok(Some(found)) if found.kind == "veth" && found.mac == Some(self.mac) => {
                 link::delete(&inside, self.name, found.index).await
@@ -220,6 +199,43 @@ impl Interface<'_> {
         };
         inside.close().await;
         result
+    }
+}
+
+/// Sets the MTU of a container's side of a veth pair. Nothing to do when the
+/// namespace, or the link in it, is gone.
+pub async fn set_mtu(netns: &Path, name: &IfName, mac: Mac, mtu: u32) -> Result<(), Error> {
+    let Some(inside) = open_if_there(netns).await? else { return Ok(()) };
+    let result = match inside.link(name).await {
+        Ok(Some(found)) if found.kind == "veth" && found.mac == Some(mac) => {
+            link::set_mtu(&inside, name, found.index, mtu).await
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    inside.close().await;
+    result
+}
+
+/// A socket in the namespace of `path`, if there is one.
+async fn open_if_there(path: &Path) -> Result<Option<Netlink>, Error> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let runtime = Handle::current();
+    let opened = run_in(path, move || {
+        let _runtime = runtime.enter();
+        Netlink::open()
+    });
+    match opened.await {
+        Ok(inside) => inside.map(Some),
+        // A file that is no namespace (EINVAL), or none any more.
+        Err(Error::EnterNetns { source, .. })
+            if matches!(source.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ESRCH)) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -86,6 +86,10 @@ impl World {
                         self.set_sources(&step.op, new.list);
                         continue;
                     }
+                    if let Op::BridgeMtu { new, .. } | Op::VethMtu { new, .. } = &step.op {
+                        self.set_mtu(&step.op, *new);
+                        continue;
+                    }
                     self.made.retain(|op| key(op) != key(&step.op));
                     self.made.push(step.op);
                 }
@@ -100,6 +104,14 @@ impl World {
             self.state.commit(change);
         }
         self.draw_ids();
+    }
+
+    /// What `update` is of has this MTU now.
+    fn set_mtu(&mut self, update: &Op, new: u32) {
+        match self.made.iter_mut().find(|op| key(op) == key(update)) {
+            Some(Op::Bridge { mtu, .. } | Op::Veth { mtu, .. }) => *mtu = new,
+            _ => panic!("not there: {update:?}"),
+        }
     }
 
     /// The port of `sources` names `list` now.
@@ -248,10 +260,10 @@ impl World {
 /// Two ops of one key are the same thing, whatever its settings.
 pub(super) fn key(op: &Op) -> String {
     match op {
-        Op::Bridge { name, .. } => format!("bridge {name}"),
+        Op::Bridge { name, .. } | Op::BridgeMtu { name, .. } => format!("bridge {name}"),
         Op::Network { subnet, .. } => format!("network {subnet}"),
         Op::Sandbox { id, .. } => format!("sandbox {id}"),
-        Op::Veth { host, .. } => format!("veth {host}"),
+        Op::Veth { host, .. } | Op::VethMtu { host, .. } => format!("veth {host}"),
         Op::Programs { host } => format!("programs {host}"),
         Op::Lease { host, .. } => format!("lease {host}"),
         Op::Interface { netns, name, .. } => format!("interface {} {name}", netns.display()),

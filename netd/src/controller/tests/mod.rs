@@ -3,6 +3,7 @@
 mod containers;
 mod fixture;
 mod ipv6;
+mod mtu;
 mod networks;
 mod options;
 mod ports;

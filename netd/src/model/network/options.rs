@@ -37,6 +37,9 @@ pub enum OptionError {
     GatewayMode(String),
 }
 
+/// IPv6's smallest MTU (RFC 8200 §5).
+pub(crate) const MIN_MTU6: u32 = 1280;
+
 pub(crate) const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 pub(crate) const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 pub(crate) const ICC: &str = "com.docker.network.bridge.enable_icc";
