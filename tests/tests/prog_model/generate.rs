@@ -100,7 +100,8 @@ impl Generator {
         if hook == Hook::ToContainer {
             frame.ingress_ifindex = self.random.pick(&[0, UP0, UP1]);
         }
-        Step { hook, frame }
+        let early = hook == Hook::FromUplink && self.random.once_in(4);
+        Step { hook: if early { Hook::UplinkXdp } else { hook }, frame }
     }
 
     /// Takes note of what became of a step, for others to answer it.

@@ -9,7 +9,7 @@ use std::{
 
 use generate::{Generator, Step};
 use netd_common::{
-    abi::{Address, Flow, FlowKey, PortRange},
+    abi::{Address, Config, Flow, FlowKey, PortRange, Uplink},
     model::{self, World, scene},
     verdict::{Hook, Verdict},
 };
@@ -44,7 +44,7 @@ fn the_model_and_the_kernel_agree_on_random_conversations() {
         }
         assert_eq!(kernel.stats(), stats);
         report(&stats);
-        for hook in Hook::TC {
+        for hook in Hook::TC.into_iter().chain([Hook::UplinkXdp]) {
             assert!(stats.keys().any(|(h, _)| *h == hook as u32), "{} saw no packet", hook.name());
         }
     });
@@ -62,7 +62,7 @@ fn they_agree_when_the_flow_table_is_full() {
             let src = Address::v4([203, 0, pad[0], pad[1]]);
             world.flows.insert(FlowKey { src, ..FlowKey::default() }, Flow::default());
         }
-        converse(1, 4 * PACKETS, &mut kernel, &mut world);
+        converse(1, 8 * PACKETS, &mut kernel, &mut world);
         let answered =
             world.embryonic.values().any(|flow| !flow.has(Flow::ORIGINAL) && flow.packets > 1);
         assert!(answered, "an answered flow found no room");
@@ -79,6 +79,10 @@ fn converse(seed: u64, packets: usize, kernel: &mut Kernel, world: &mut World) {
         // So few ports that they run out at once.
         config.snat_low = PortRange { first: 2000, last: 2002 };
         config.snat_high = PortRange { first: 1, last: 0 };
+    }
+    if generator.random().once_in(2) {
+        world.config_mut().features |= Config::UDP_LISTED;
+        world.uplinks.values_mut().for_each(|uplink| uplink.flags |= Uplink::XDP);
     }
     kernel.mirror(world);
     for n in 0..packets {
