@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -14,10 +14,10 @@ use aya::programs::XdpMode;
 use etherparse::PacketBuilder;
 use netd_common::abi::names;
 use netd_tests::{
-    Agent, DEADLINE, Kernel, NetNs, RawSocket, SILENCE, Topology, eventually, exchange,
+    Agent, DEADLINE, Family, Kernel, NetNs, RawSocket, SILENCE, Topology, eventually, exchange,
     json::{number, rows, text},
     syn::Syns,
-    topology::{HOST, OUTSIDE, at},
+    topology::{HOST, at},
 };
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ fn doctor(agent: &Agent) -> String {
 
 fn with_xdp(net: &Topology, mode: &str) -> Agent {
     let agent = net.agent_with(&json!({ "xdp": mode }));
-    agent.network("mine", "172.18.0.0/24", "");
+    agent.network("mine", "172.18.0.0/24", "--ipv6 --subnet fd00:18::/64");
     agent
 }
 
@@ -108,64 +108,73 @@ fn throughput(net: &Topology, agent: &Agent) -> f64 {
     (bits.expect("a throughput") / 1e8).round() / 10.0
 }
 
-fn lists_are_enforced(mode: &str) {
+fn lists_are_enforced(mode: &str, family: Family) {
     let net = Topology::new();
     let agent = with_xdp(&net, mode);
     let web = agent.container("web", "--network mine");
-    let other = "203.0.113.0/24";
-    agent.netd(&format!("port add web 8080:80,from={other} 8081:80,from={OUTSIDE}/32")).ok();
-    agent
-        .netd(&format!("port add web 8080:80/udp,from={other} 8081:80/udp,from={OUTSIDE}/32"))
-        .ok();
-    let (tcp, udp) = (web.ns.echo_tcp("0.0.0.0:80"), web.ns.echo_udp("0.0.0.0:80"));
+    let (other, outside) = (family.pick("203.0.113.0/24", "2001:db8:f::/48"), family.outside());
+    agent.netd(&format!("port add web 8080:80,from={other} 8081:80,from={outside}")).ok();
+    agent.netd(&format!("port add web 8080:80/udp,from={other} 8081:80/udp,from={outside}")).ok();
+    let (tcp, udp) = (web.ns.echo_tcp(&family.any(80)), web.ns.echo_udp(&family.any(80)));
 
-    assert!(net.outside.connect_tcp(at(HOST, 8080), SILENCE).is_err());
-    assert!(!net.outside.udp_echoes(at(HOST, 8080), SILENCE));
+    assert!(net.outside.connect_tcp(at(family.host(), 8080), SILENCE).is_err());
+    assert!(!net.outside.udp_echoes(at(family.host(), 8080), SILENCE));
     assert_eq!((tcp.peers(), udp.peers()), (vec![], vec![]));
     expect_refused_early(&agent, "source_not_allowed");
-    exchange(&mut net.outside.connect(at(HOST, 8081)), b"hello");
-    assert!(net.outside.udp_echoes(at(HOST, 8081), DEADLINE));
+    exchange(&mut net.outside.connect(at(family.host(), 8081)), b"hello");
+    assert!(net.outside.udp_echoes(at(family.host(), 8081), DEADLINE));
 
     let log = agent.dir().path().join("monitor");
     let _monitor = agent.command(["monitor", "--json"]).start(&log);
     let event = eventually(DEADLINE, "the monitor shows a refused client", || {
-        let _ = net.outside.connect_tcp(at(HOST, 8080), SILENCE);
+        let _ = net.outside.connect_tcp(at(family.host(), 8080), SILENCE);
         let text = fs::read_to_string(&log).ok()?;
         serde_json::from_str::<Value>(text.lines().next()?).ok()
     });
     assert_eq!(text(&event, "/Reason"), "source_not_allowed");
     assert_eq!(text(&event, "/Program"), "uplink_xdp");
     assert_eq!(text(&event, "/Interface"), "up0");
-    assert_eq!(text(&event, "/Src"), OUTSIDE.to_string());
+    assert_eq!(text(&event, "/Src"), outside.to_string());
     assert_eq!((text(&event, "/Container"), text(&event, "/Network")), ("web", "mine"));
 }
 
 #[test]
 fn allow_lists_are_enforced_in_generic_code() {
-    lists_are_enforced("generic");
+    for family in Family::ALL {
+        lists_are_enforced("generic", family);
+    }
 }
 
 #[test]
 fn allow_lists_are_enforced_in_the_driver() {
-    lists_are_enforced("native");
+    for family in Family::ALL {
+        lists_are_enforced("native", family);
+    }
 }
 
-fn impossible_sources_are_refused(mode: &str) {
+fn impossible_sources_are_refused(mode: &str, family: Family) {
     let net = Topology::new();
     let agent = with_xdp(&net, mode);
     let web = agent.container("web", "--network mine -p 8080:80");
     let (from, host) = (RawSocket::open(&net.outside, "eth0"), RawSocket::open(&net.host, "up0"));
-    let syn = |source: Ipv4Addr, to: u16| {
+    let syn = |source: IpAddr, to: u16| {
+        let ethernet = PacketBuilder::ethernet2(from.mac, host.mac);
+        let ip = match (source, family.host()) {
+            (IpAddr::V4(source), IpAddr::V4(host)) => {
+                ethernet.ipv4(source.octets(), host.octets(), 64)
+            }
+            (IpAddr::V6(source), IpAddr::V6(host)) => {
+                ethernet.ipv6(source.octets(), host.octets(), 64)
+            }
+            _ => unreachable!("one family"),
+        };
         let mut frame = Vec::new();
-        PacketBuilder::ethernet2(from.mac, host.mac)
-            .ipv4(source.octets(), HOST.octets(), 64)
-            .tcp(4000, to, 1, 1000)
-            .syn()
-            .write(&mut frame, b"")
-            .expect("it fits");
+        ip.tcp(4000, to, 1, 1000).syn().write(&mut frame, b"").expect("it fits");
         frame
     };
-    for source in [web.ip, HOST, Ipv4Addr::LOCALHOST, Ipv4Addr::new(224, 0, 0, 1)] {
+    let neighbour = family.pick("172.18.0.77", "fd00:18::77").parse().expect("an address");
+    let group = family.pick("224.0.0.1", "ff02::1").parse().expect("an address");
+    for source in [neighbour, family.host(), family.loopback(), group] {
         let before = refused_early(&agent, "martian_source");
         from.send(&syn(source, 8080));
         from.send(&syn(source, 22));
@@ -173,30 +182,38 @@ fn impossible_sources_are_refused(mode: &str) {
             (refused_early(&agent, "martian_source") == before + 2).then_some(())
         });
     }
-    net.outside.exec(&format!("busybox ping -c 1 -W 2 {HOST}"));
-    let _server = web.ns.echo_tcp("0.0.0.0:80");
-    exchange(&mut net.outside.connect(at(HOST, 8080)), b"hello");
+    net.outside.exec(&format!("ping -c 1 -W 2 {}", family.host()));
+    let _server = web.ns.echo_tcp(&family.any(80));
+    exchange(&mut net.outside.connect(at(family.host(), 8080)), b"hello");
 }
 
 #[test]
 fn impossible_sources_are_refused_in_generic_code() {
-    impossible_sources_are_refused("generic");
+    for family in Family::ALL {
+        impossible_sources_are_refused("generic", family);
+    }
 }
 
 #[test]
 fn impossible_sources_are_refused_in_the_driver() {
-    impossible_sources_are_refused("native");
+    for family in Family::ALL {
+        impossible_sources_are_refused("native", family);
+    }
 }
 
-fn a_flood_of_syns_is_cut(mode: &str) {
+fn a_flood_of_syns_is_cut(mode: &str, family: Family) {
     const SYNS: usize = 50_000;
     const RATE: u64 = 100;
     let net = Topology::new();
     let agent = net.agent_with(&json!({ "xdp": mode }));
-    agent.network("mine", "172.18.0.0/24", &format!("-o netd.syn_rate={RATE}"));
+    agent.network(
+        "mine",
+        "172.18.0.0/24",
+        &format!("--ipv6 --subnet fd00:18::/64 -o netd.syn_rate={RATE}"),
+    );
     let web = agent.container("web", "--network mine -p 8080:80");
-    let _server = web.ns.echo_tcp("0.0.0.0:80");
-    let mut talk = net.outside.connect(at(HOST, 8080));
+    let _server = web.ns.echo_tcp(&family.any(80));
+    let mut talk = net.outside.connect(at(family.host(), 8080));
     let (from, to) = (RawSocket::open(&net.outside, "eth0"), RawSocket::open(&net.host, "up0"));
 
     let (start, over) = (Instant::now(), AtomicBool::new(false));
@@ -209,7 +226,7 @@ fn a_flood_of_syns_is_cut(mode: &str) {
             }
             rounds
         });
-        Syns::new((from.mac, to.mac), at(HOST, 8080), 1).send(&from, SYNS);
+        Syns::new((from.mac, to.mac), at(family.host(), 8080), 1).send(&from, SYNS);
         over.store(true, Ordering::Release);
         talker.join().expect("the connection lives")
     });
@@ -224,19 +241,23 @@ fn a_flood_of_syns_is_cut(mode: &str) {
     // Counted once: what XDP lets by is not refused behind it.
     assert_eq!(agent.dropped("syn_rate_exceeded"), refused);
     eprintln!(
-        "{mode}: {refused} of {SYNS} SYNs refused in {:?}, {rounds} exchanges meanwhile",
+        "{mode}, {family}: {refused} of {SYNS} SYNs refused in {:?}, {rounds} exchanges meanwhile",
         start.elapsed()
     );
 }
 
 #[test]
 fn a_flood_of_syns_is_cut_in_generic_code() {
-    a_flood_of_syns_is_cut("generic");
+    for family in Family::ALL {
+        a_flood_of_syns_is_cut("generic", family);
+    }
 }
 
 #[test]
 fn a_flood_of_syns_is_cut_in_the_driver() {
-    a_flood_of_syns_is_cut("native");
+    for family in Family::ALL {
+        a_flood_of_syns_is_cut("native", family);
+    }
 }
 
 #[test]
