@@ -133,6 +133,12 @@ impl Error {
             Self::Foreign(name) => Some(format!(
                 "netd changes no link of others: choose another name, or remove it with: ip link delete {name}"
             )),
+            Self::Sysctl { path, source, .. }
+                if source.kind() == io::ErrorKind::NotFound
+                    && path.starts_with("/proc/sys/net/ipv6") =>
+            {
+                Some("this host has no IPv6 (the kernel's `ipv6.disable`)".to_owned())
+            }
             _ => None,
         }
     }

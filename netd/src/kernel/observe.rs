@@ -297,4 +297,26 @@ mod tests {
         let better = route("0.0.0.0/0", 1, 50, Some(1400));
         assert_eq!(default_mtu(&links, &[slow, better]), Some(1400));
     }
+
+    #[test]
+    fn an_ipv6_source_is_global_and_lasts() {
+        let source = |text: &str, scope, flags| {
+            let mut message = AddressMessage::default();
+            let ip: IpAddr = text.parse().unwrap();
+            message.header.family =
+                if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+            message.header.prefix_len = 24;
+            message.header.scope = scope;
+            message.attributes =
+                vec![AddressAttribute::Address(ip), AddressAttribute::Flags(flags)];
+            address(message).unwrap().source
+        };
+        let permanent = AddressFlags::Permanent;
+        assert!(source("2001:db8::1", AddressScope::Universe, permanent));
+        assert!(!source("fe80::1", AddressScope::Link, permanent));
+        for flag in [AddressFlags::Secondary, AddressFlags::Deprecated, AddressFlags::Tentative] {
+            assert!(!source("2001:db8::1", AddressScope::Universe, flag), "{flag:?}");
+        }
+        assert!(source("192.0.2.9", AddressScope::Universe, AddressFlags::Secondary));
+    }
 }
