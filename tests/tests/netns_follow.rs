@@ -15,7 +15,7 @@ fn networks_and_running_containers_follow_the_default_routes_mtu() {
     let other = agent.container("other", "--network fixed");
     let _server = web.ns.echo_tcp("0.0.0.0:80");
     let mut stream = net.outside.connect(at(HOST, 8080));
-    exchange(&mut stream, &[1; 100_000]);
+    exchange(&mut stream, &vec![1; 100_000]);
 
     let follows = |wanted: &str| {
         let inside = || web.ns.ip("link show dev eth0").contains(&format!("mtu {wanted} "));
@@ -27,15 +27,15 @@ fn networks_and_running_containers_follow_the_default_routes_mtu() {
     net.host.ip("link set up0 mtu 1400");
     net.outside.ip("link set eth0 mtu 1400");
     follows("1400");
-    exchange(&mut stream, &[2; 100_000]);
+    exchange(&mut stream, &vec![2; 100_000]);
     net.host.ip(&format!("route change default via {OUTSIDE} mtu 1300"));
     follows("1300");
-    exchange(&mut stream, &[3; 100_000]);
+    exchange(&mut stream, &vec![3; 100_000]);
     net.outside.ip("link set eth0 mtu 9000");
     net.host.ip("link set up0 mtu 9000");
     net.host.ip(&format!("route change default via {OUTSIDE}"));
     follows("9000");
-    exchange(&mut stream, &[4; 100_000]);
+    exchange(&mut stream, &vec![4; 100_000]);
 
     assert!(other.ns.ip("link show dev eth0").contains("mtu 1450 "), "it has one of its own");
     assert!(agent.log().contains("MTU follows the host's"), "{}", agent.log());
@@ -45,7 +45,7 @@ fn networks_and_running_containers_follow_the_default_routes_mtu() {
     net.host.ip("link set up0 mtu 1400");
     agent.start_again();
     follows("1400");
-    exchange(&mut stream, &[5; 100_000]);
+    exchange(&mut stream, &vec![5; 100_000]);
 }
 
 #[test]
