@@ -21,7 +21,7 @@ use netd_common::{
 /// else reads or writes that field between the two programs.
 const TRANSLATED: u32 = 0x6e64;
 
-/// `PACKET_OTHERHOST` (include/uapi/linux/if_packet.h).
+/// `PACKET_OTHERHOST` (`include/uapi/linux/if_packet.h`).
 const OTHER_HOST: u32 = 3;
 /// `BPF_F_IPV6` of `bpf_l4_csum_replace` (Linux 6.16, commit ead7f9b8de65).
 const BPF_F_IPV6: u64 = 1 << 7;

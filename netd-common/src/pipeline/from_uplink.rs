@@ -3,6 +3,7 @@
 use super::{
     Scratch, errors, flow, fragments,
     open::{self, Admission, Counted},
+    uplink_xdp,
 };
 use crate::{
     abi::{
@@ -85,6 +86,7 @@ fn first_contact<P: PacketMut, W: World>(
             return Verdict::drop(DropReason::Martian);
         }
         let by_xdp = asked.is_rated()
+            && uplink_xdp::sees(headers)
             && world.uplink(packet.ifindex()).is_some_and(|uplink| uplink.flags & Uplink::XDP != 0);
         let counted = if by_xdp { Counted::ByXdp } else { Counted::No };
         return match open::admit(world, headers, asked, counted) {

@@ -10,7 +10,10 @@ use super::{from_uplink::is_martian, published};
 use crate::{
     abi::{
         Address, Config, Family, Zone,
-        wire::{Ethernet, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_SYN},
+        wire::{
+            ETHERNET_LEN, Ethernet, IPV6_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP,
+            TCP_ACK, TCP_SYN,
+        },
     },
     packet::{Headers, Packet, is_ip},
     tables::World,
@@ -42,10 +45,19 @@ pub fn uplink_xdp<P: Packet, W: World>(packet: &mut P, world: &mut W) -> Verdict
     }
 }
 
+/// Whether it looks at a packet at all. What it leaves to the programs behind
+/// they have to count themselves, or a SYN would go uncounted for an extension
+/// header or for being cut in two.
+#[inline(always)]
+pub(super) fn sees(headers: &Headers) -> bool {
+    let is_direct = headers.family == Family::V4 || headers.l4 == ETHERNET_LEN + IPV6_LEN;
+    headers.is_plain() && is_direct
+}
+
 /// Whether a packet opens something, so that it is worth a look.
 #[inline(always)]
 fn opens<W: World>(world: &W, headers: &Headers) -> bool {
-    if !headers.is_plain() {
+    if !sees(headers) {
         return false;
     }
     match headers.key.proto {

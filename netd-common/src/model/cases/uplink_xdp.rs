@@ -5,7 +5,7 @@ use std::{vec, vec::Vec};
 use super::{Case, ack, cut_short, syn, syn_ack, udp};
 use crate::{
     abi::{
-        Config, Family, Mac,
+        Config, Family, Mac, Uplink,
         wire::{EXT_DESTINATION, TCP_RST},
     },
     model::{
@@ -33,6 +33,10 @@ pub(super) fn cases(f: Family) -> Vec<Case> {
 
 fn udp_is_listed(world: &mut World) {
     world.config_mut().features |= Config::UDP_LISTED;
+}
+
+fn is_behind_xdp(world: &mut World) {
+    world.uplinks.values_mut().for_each(|uplink| uplink.flags |= Uplink::XDP);
 }
 
 fn allow_lists(f: Family) -> Vec<Case> {
@@ -63,13 +67,28 @@ fn rates(f: Family) -> Vec<Case> {
     };
     let other = incoming(FAR[f], HOST[f], syn(40_001, 8081));
     let known = incoming(OUTSIDE[f], HOST[f], ack(40_000, 8081));
-    vec![
+    let mut cases = vec![
         case("a SYN within its port's rate", &first)
             .after(Hook::UplinkXdp, arrives(&other))
             .passes(),
         full(case("a SYN over its port's rate", &other)).drops(DropReason::SynRate),
         full(case("a segment of a connection there", &known)).passes(),
-    ]
+    ];
+    if f == Family::V6 {
+        let arrives_extended = |sport| {
+            let extensions = vec![Extension::new(EXT_DESTINATION, 0)];
+            let plain = incoming(OUTSIDE[f], HOST[f], syn(sport, 8081));
+            arrives(&Datagram { extensions, ..plain })
+        };
+        let what = "a SYN over its port's rate that XDP did not count";
+        let case = Case::new(Hook::FromUplink, what, arrives_extended(1));
+        let full = (0..SYN_RATE).fold(case, |case, n| {
+            let sport = 2 + u16::try_from(n).expect("a small rate");
+            case.after(Hook::FromUplink, arrives_extended(sport))
+        });
+        cases.push(full.given(is_behind_xdp).drops(DropReason::SynRate));
+    }
+    cases
 }
 
 fn martians(f: Family) -> Vec<Case> {
@@ -130,7 +149,7 @@ fn left_to_others(f: Family) -> Vec<Case> {
             .passes(),
     ];
     if f == Family::V6 {
-        let extension = Extension { kind: EXT_DESTINATION, body: vec![0; 6] };
+        let extension = Extension::new(EXT_DESTINATION, 0);
         let extended = Datagram { extensions: vec![extension], ..refused };
         cases.push(case("behind an extension header", &extended).passes());
     } else {
