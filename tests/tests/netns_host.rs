@@ -9,8 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::maps::{HashMap, Map, MapData};
 use netd::datapath::{Datapath, Options};
-use netd_common::abi::{ABI_VERSION, names::SOCKET_PROGRAMS};
+use netd_common::abi::{
+    ABI_VERSION, SocketKey, SocketPeer,
+    names::{self, SOCKET_PROGRAMS},
+};
 use netd_tests::{
     Agent, Container, DEADLINE, Echo, Family, NetNs, Program, SILENCE, Topology, eventually,
     exchange, netd_path,
@@ -387,32 +391,95 @@ fn sockets_that_are_connected_end_when_they_are_no_longer_allowed() {
 }
 
 #[test]
-fn other_sockets_go_on_when_a_port_goes() {
-    each(others_go_on);
+fn sockets_of_a_port_that_went_while_no_agent_ran_end_with_the_next_one() {
+    let mut scene = Scene::new(Family::V4);
+    let pid = scene.web.pid;
+    let (mut stream, _socket) = connected(&scene);
+    scene.agent.kill();
+    // Its shim ends with it, and the next agent finds it ended.
+    scene.net.host.exec(&format!("kill -KILL {pid}"));
+    stream.set_read_timeout(None).expect("no deadline");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || stream.read(&mut [0; 16]));
+        scene.agent.start_again();
+        match waiting.join().expect("no panic") {
+            // The container's own farewell may have come first.
+            Ok(read) => assert_eq!(read, 0),
+            Err(error) => assert!(
+                matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset),
+                "{error}"
+            ),
+        }
+    });
+    let refused = Way::Tcp.ask(scene.host(), scene.local()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
-fn others_go_on(scene: Scene) {
-    scene.agent.netd("port add web 8081:80").ok();
-    let mut other = scene.host().connect(at(scene.family.loopback(), 8081));
-    let mut direct = scene.host().connect(at(scene.web.address(scene.family), 80));
-    // Not connected: it may ask others, too.
-    let datagrams = scene.host().run(|| UdpSocket::bind(scene.family.any(0))).unwrap();
-    datagrams.set_read_timeout(Some(DEADLINE)).unwrap();
-    let ask = || {
-        datagrams.send_to(b"hello", scene.local()).unwrap();
-        assert_eq!(datagrams.recv_from(&mut [0; 16]).unwrap(), (5, scene.local()));
-    };
-    ask();
-    sockets_end_with(&scene, || {
-        scene.agent.netd("port rm web 8080:80 8080:80/udp").ok();
-    });
-    exchange(&mut other, b"still here");
-    exchange(&mut direct, b"still here");
+#[test]
+fn a_network_without_the_host_has_nothing_for_it() {
+    let net = Topology::new();
+    let agent = net.agent();
+    let options = "-o com.docker.network.bridge.inhibit_ipv4=true";
+    agent.network("n", "172.30.0.0/24", options);
+    let web = agent.container("web", "--network n -p 8080:80");
+    let server = web.ns.echo_tcp("0.0.0.0:80");
+    let refused = Way::Tcp.ask(&net.host, at(LOCALHOST, 8080)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert!(server.peers().is_empty());
+}
 
-    let next = scene.agent.container("next", "--network n -p 8080:80/udp");
-    let server = next.ns.echo_udp(&scene.family.any(80));
-    ask();
-    assert_eq!(server.heard().len(), 1);
+#[test]
+fn other_sockets_go_on_when_a_port_goes() {
+    each(|scene| {
+        scene.agent.netd("port add web 8081:80").ok();
+        let mut other = scene.host().connect(at(scene.family.loopback(), 8081));
+        let mut direct = scene.host().connect(at(scene.web.address(scene.family), 80));
+        // Not connected: it may ask others, too.
+        let datagrams = scene.host().run(|| UdpSocket::bind(scene.family.any(0))).unwrap();
+        datagrams.set_read_timeout(Some(DEADLINE)).unwrap();
+        let ask = || {
+            datagrams.send_to(b"hello", scene.local()).unwrap();
+            assert_eq!(datagrams.recv_from(&mut [0; 16]).unwrap(), (5, scene.local()));
+        };
+        ask();
+        sockets_end_with(&scene, || {
+            scene.agent.netd("port rm web 8080:80 8080:80/udp").ok();
+        });
+        exchange(&mut other, b"still here");
+        exchange(&mut direct, b"still here");
+
+        let next = scene.agent.container("next", "--network n -p 8080:80/udp");
+        let server = next.ns.echo_udp(&scene.family.any(80));
+        ask();
+        assert_eq!(server.heard().len(), 1);
+    });
+}
+
+/// How many sockets are remembered.
+fn remembered(agent: &Agent) -> usize {
+    let pin = agent.root().join(format!("bpf/v{ABI_VERSION}")).join(names::SOCKETS);
+    let map = Map::LruHashMap(MapData::from_pin(pin).expect("open the pin"));
+    let map: HashMap<_, SocketKey, SocketPeer> = map.try_into().expect("a map of sockets");
+    map.keys().count()
+}
+
+#[test]
+fn sockets_that_are_closed_are_forgotten_before_they_push_others_out() {
+    let scene = Scene::new(Family::V4);
+    let kept = scene.host().udp_to(scene.local());
+    scene.host().run(|| {
+        for _ in 0..20_000 {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("bind a UDP socket");
+            socket.connect(scene.local()).expect("connect it");
+        }
+    });
+    assert!(remembered(&scene.agent) > 20_000);
+    // The agent looks every ten seconds, and forgets at the second look.
+    eventually(Duration::from_secs(60), "they are forgotten", || {
+        thread::sleep(Duration::from_millis(200));
+        (remembered(&scene.agent) < 100).then_some(())
+    });
+    assert_eq!(kept.peer_addr().unwrap(), scene.local());
 }
 
 /// The kernel's ids of the links that an agent has pinned.
@@ -435,44 +502,42 @@ fn exists(link: u64) -> bool {
 
 #[test]
 fn ports_are_reached_without_a_gap_while_agents_come_and_go() {
-    each(agents_come_and_go);
-}
-
-fn agents_come_and_go(mut scene: Scene) {
-    let local = scene.local();
-    let (mut stream, socket) = connected(&scene);
-    let before = links(&scene.agent);
-    let (host, over) = (scene.host().clone(), AtomicBool::new(false));
-    thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            let mut asked = 0;
-            while !over.load(Ordering::Acquire) {
-                for way in WAYS {
-                    let peer = way.ask(&host, local);
-                    let peer = peer.unwrap_or_else(|e| panic!("{way:?} number {asked}: {e}"));
-                    assert_eq!(peer, local);
-                    asked += 1;
+    each(|mut scene| {
+        let local = scene.local();
+        let (mut stream, socket) = connected(&scene);
+        let before = links(&scene.agent);
+        let (host, over) = (scene.host().clone(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let mut asked = 0;
+                while !over.load(Ordering::Acquire) {
+                    for way in WAYS {
+                        let peer = way.ask(&host, local);
+                        let peer = peer.unwrap_or_else(|e| panic!("{way:?} number {asked}: {e}"));
+                        assert_eq!(peer, local);
+                        asked += 1;
+                    }
                 }
-            }
-            asked
+                asked
+            });
+            scene.agent.kill();
+            exchange(&mut stream, b"while no agent runs");
+            scene.agent.start_again();
+            scene.agent.stop();
+            scene.agent.start_again();
+            over.store(true, Ordering::Release);
+            assert!(asking.join().expect("each was answered") > 3);
         });
-        scene.agent.kill();
-        exchange(&mut stream, b"while no agent runs");
-        scene.agent.start_again();
-        scene.agent.stop();
-        scene.agent.start_again();
-        over.store(true, Ordering::Release);
-        assert!(asking.join().expect("each was answered") > 3);
+        assert_eq!(links(&scene.agent), before, "taken over, not made anew");
+        exchange(&mut stream, b"after");
+        assert_eq!(stream.peer_addr().unwrap(), local);
+        socket.send(b"after").unwrap();
+        assert_eq!(socket.recv_from(&mut [0; 16]).unwrap(), (5, local));
+        drop(stream);
+        scene.agent.netd("rm -f web").ok();
+        scene.agent.netd("network rm n").ok();
+        scene.agent.assert_clean();
     });
-    assert_eq!(links(&scene.agent), before, "taken over, not made anew");
-    exchange(&mut stream, b"after");
-    assert_eq!(stream.peer_addr().unwrap(), local);
-    socket.send(b"after").unwrap();
-    assert_eq!(socket.recv_from(&mut [0; 16]).unwrap(), (5, local));
-    drop(stream);
-    scene.agent.netd("rm -f web").ok();
-    scene.agent.netd("network rm n").ok();
-    scene.agent.assert_clean();
 }
 
 #[test]

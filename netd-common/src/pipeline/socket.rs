@@ -8,7 +8,7 @@
 
 use super::published;
 use crate::{
-    abi::{Address, Be16, FlowKey, SocketKey, SocketPeer},
+    abi::{Address, Be16, FlowKey, Network, SocketKey, SocketPeer},
     tables::{Tables, World},
     verdict::{DropReason, Verdict},
 };
@@ -93,6 +93,9 @@ fn redirect<C: SocketCall, W: World>(call: &mut C, world: &mut W, reach: Reach) 
     if target.addr == addr || call.is_bound_to_link() || !reaches(&source, &target.addr) {
         return Verdict::PASS;
     }
+    if !has_host(world, &target.addr) {
+        return Verdict::PASS;
+    }
     // What the kernel takes as the source of a call to itself.
     let source = if source == Address::ANY { addr } else { source };
     if !published::admits(world, &target, &source) {
@@ -109,6 +112,17 @@ fn redirect<C: SocketCall, W: World>(call: &mut C, world: &mut W, reach: Reach) 
 #[inline(always)]
 fn reaches(source: &Address, container: &Address) -> bool {
     *source == Address::ANY || !source.is_loopback() && source.family() == container.family()
+}
+
+/// Whether the host is a member of the container's network: it has no route to
+/// the others.
+#[inline(always)]
+fn has_host<W: World>(world: &mut W, container: &Address) -> bool {
+    let Some(index) = world.endpoint(container).map(|endpoint| endpoint.network) else {
+        return false;
+    };
+    let network = world.network(index, container.family());
+    network.is_some_and(|it| it.flags & (Network::ISOLATED | Network::INHIBITED) == 0)
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use netd_common::{
     },
     model::{
         Call, Socket, World,
-        scene::{self, ALIAS, HOST, OUTSIDE, ROUTED, WEB},
+        scene::{self, ALIAS, APART, HOST, INHIBITED, OUTSIDE, ROUTED, WEB},
     },
     pipeline::socket,
     verdict::{DropReason, Verdict},
@@ -132,6 +132,18 @@ fn a_socket_that_cannot_reach_a_container_is_left_alone() {
         Call { source: ALIAS.v4().into(), ..tcp(HOST.v4(), 8080) },
         at(WEB.address.v4(), 80),
     );
+}
+
+#[test]
+fn so_is_one_that_asks_for_a_network_without_the_host() {
+    let mut world = scene::world();
+    let key = PortKey { port: Be16::from_host(3000), proto: PROTO_TCP, ..PortKey::default() };
+    let nobody = Ipv4Addr::new(172, 18, 0, 200);
+    for container in [INHIBITED.address.v4(), APART.address.v4(), nobody] {
+        let target = PortTarget { addr: container.into(), port: key.port, ..PortTarget::default() };
+        world.ports.insert(key, target);
+        is_left_alone(&mut world, tcp(LOCALHOST, 3000));
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ use tokio::{
 use crate::{
     api::{Handle, Request},
     controller::State,
-    kernel::watch,
+    kernel::{sockdiag, watch},
     model::{Config, Id, config::AddressPool},
     paths::Paths,
     store::Store,
@@ -127,6 +127,7 @@ impl Agent {
             Err(error) => tracing::error!("failed to read the counters: {error}"),
         }
         let flows = Arc::clone(&self.work.datapath.flows);
+        let sockets = Arc::clone(&self.work.datapath.sockets);
         tokio::task::spawn_blocking(move || {
             match flows.sweep(&netd_common::conntrack::Timeouts::default(), work::monotonic()) {
                 Ok(report) if report.expired > 0 => tracing::debug!(
@@ -136,6 +137,11 @@ impl Agent {
                 ),
                 Ok(_) => {}
                 Err(error) => tracing::error!("failed to sweep the flow tables: {error}"),
+            }
+            match sockets.sweep(sockdiag::alive) {
+                Ok(0) => {}
+                Ok(count) => tracing::debug!(count, "forgot sockets of the host's"),
+                Err(error) => tracing::error!("failed to sweep the host's sockets: {error}"),
             }
         });
     }

@@ -166,6 +166,7 @@ impl Agent {
         self.carry_out(&plan).await?;
         self.restore().await;
         self.forget_strangers()?;
+        self.work.end_sockets();
         self.refresh_host(host::Routes::MayHaveChanged).await?;
         self.adopt_containers(rebooted).await;
         Ok(())

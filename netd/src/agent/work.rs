@@ -92,7 +92,7 @@ impl Work {
     /// Ends the host's own sockets that are connected by a published port
     /// which is no more, or no longer for them: they would hang, or meet a
     /// stranger.
-    fn end_sockets(&mut self) {
+    pub(super) fn end_sockets(&mut self) {
         let stray = match self.datapath.stray_sockets() {
             Ok(stray) if stray.is_empty() => return,
             Ok(stray) => stray,

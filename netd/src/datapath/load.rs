@@ -59,7 +59,7 @@ impl Datapath {
         let tables = Tables::open(&mut ebpf)?;
         let allow = AllowLists::open(&mut ebpf)?;
         let events = Some(Events::open(&mut ebpf)?);
-        let sockets = SocketTable::open(pins.path())?;
+        let sockets = Arc::new(SocketTable::open(pins.path())?);
         let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
         Ok(Self { links, tables, allow, flows, sockets, events, cgroup: None, pins })
     }

@@ -52,6 +52,8 @@ pub enum Error {
     Attach { program: &'static str, link: String, source: anyhow::Error },
     #[error("failed to access the map {name}")]
     Map { name: &'static str, source: Box<aya::maps::MapError> },
+    #[error("failed to list the host's sockets")]
+    Sockets(#[source] std::io::Error),
     #[error("failed to walk the map {name}")]
     Walk { name: &'static str, source: std::io::Error },
     #[error("no link named `{0}`")]
@@ -67,7 +69,8 @@ pub struct Datapath {
     pub allow: AllowLists,
     /// Shared with whoever sweeps in the background.
     pub flows: Arc<FlowTables>,
-    pub sockets: SocketTable,
+    /// As `flows`.
+    pub sockets: Arc<SocketTable>,
     events: Option<Events>,
     /// Once it is known where to mount the cgroups.
     cgroup: Option<Cgroup>,

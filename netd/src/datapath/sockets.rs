@@ -1,7 +1,13 @@
 //! The host's own sockets that were sent to a container: which of them were
-//! sent there by a published port that is no more.
+//! sent there by a published port that is no more, and which are no more.
 
-use std::{os::fd::AsFd as _, path::Path};
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::AsFd as _,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use aya::maps::MapData;
 use netd_common::{
@@ -12,11 +18,20 @@ use netd_common::{
 use super::{Error, batch, tables::pinned};
 
 #[derive(Debug)]
-pub struct SocketTable(MapData);
+pub struct SocketTable {
+    data: MapData,
+    /// Those that the last sweep found no socket for: it may just have been in
+    /// the making.
+    suspects: Mutex<HashSet<SocketKey>>,
+}
+
+/// Below this a sweep lets the dead lie. At four times as much the kernel
+/// begins to push out entries, of living sockets too.
+const FEW: usize = 16_384;
 
 impl SocketTable {
     pub(super) fn open(pins: &Path) -> Result<Self, Error> {
-        Ok(Self(pinned(pins, names::SOCKETS)?))
+        Ok(Self { data: pinned(pins, names::SOCKETS)?, suspects: Mutex::default() })
     }
 
     /// The sockets of which `ports`, the published ports, and `allows`, their
@@ -26,17 +41,39 @@ impl SocketTable {
         ports: impl Fn(&PortKey) -> Option<PortTarget>,
         allows: impl Fn(u32, &Address) -> bool,
     ) -> Result<Vec<(SocketKey, SocketPeer)>, Error> {
+        let mut found = self.entries()?;
+        found.retain(|(key, peer)| !leads_to(&ports, &allows, peer, key));
+        Ok(found)
+    }
+
+    /// Forgets sockets that are not among the cookies `alive`, which is asked
+    /// for only where there is much to forget. Gives how many were forgotten.
+    pub fn sweep(&self, alive: impl FnOnce() -> io::Result<HashSet<u64>>) -> Result<usize, Error> {
+        let mut dead = self.entries()?;
+        if dead.len() < FEW {
+            return Ok(0);
+        }
+        let alive = alive().map_err(Error::Sockets)?;
+        dead.retain(|(key, _)| !alive.contains(&key.cookie));
+        let dead: HashSet<_> = dead.into_iter().map(|(key, _)| key).collect();
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let over: Vec<_> = suspects.intersection(&dead).copied().collect();
+        *suspects = dead;
+        self.forget(&over)?;
+        Ok(over.len())
+    }
+
+    fn entries(&self) -> Result<Vec<(SocketKey, SocketPeer)>, Error> {
         let mut found = Vec::new();
-        batch::walk(self.0.fd().as_fd(), |keys: &[SocketKey], peers: &[SocketPeer]| {
-            let entries = keys.iter().zip(peers).map(|(key, peer)| (*key, *peer));
-            found.extend(entries.filter(|(key, peer)| !leads_to(&ports, &allows, peer, key)));
+        batch::walk(self.data.fd().as_fd(), |keys: &[SocketKey], peers: &[SocketPeer]| {
+            found.extend(keys.iter().copied().zip(peers.iter().copied()));
         })
         .map_err(|source| Error::Walk { name: names::SOCKETS, source })?;
         Ok(found)
     }
 
     pub fn forget(&self, keys: &[SocketKey]) -> Result<(), Error> {
-        batch::delete(self.0.fd().as_fd(), keys)
+        batch::delete(self.data.fd().as_fd(), keys)
             .map_err(|source| Error::Walk { name: names::SOCKETS, source })
     }
 }

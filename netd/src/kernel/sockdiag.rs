@@ -23,6 +23,11 @@ use rtnetlink::{
 #[expect(clippy::cast_possible_truncation, reason = "they are 2 and 10")]
 const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
 
+#[expect(clippy::cast_possible_truncation, reason = "they are 6 and 17")]
+const PROTOCOLS: [u8; 2] = [libc::IPPROTO_TCP as u8, libc::IPPROTO_UDP as u8];
+/// In place of a port: connected to any, or not at all.
+const ANY: u16 = 0;
+
 /// A socket that is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Connected {
@@ -60,6 +65,18 @@ pub fn end(sockets: &[Connected]) -> io::Result<usize> {
     Ok(ended)
 }
 
+/// The cookies of all TCP and UDP sockets of the host's that are in use.
+pub fn alive() -> io::Result<HashSet<u64>> {
+    let mut diag = Diag::open()?;
+    let mut cookies = HashSet::new();
+    for protocol in PROTOCOLS {
+        for family in FAMILIES {
+            cookies.extend(diag.connected(family, protocol, ANY)?.iter().map(cookie));
+        }
+    }
+    Ok(cookies)
+}
+
 /// The kernel tells it as two words, the lower one first.
 fn cookie(id: &SocketId) -> u64 {
     let [a, b, c, d, e, f, g, h] = id.cookie;
@@ -80,7 +97,7 @@ impl Diag {
         Ok(Self { socket, buffer: Vec::with_capacity(64 * 1024) })
     }
 
-    /// The sockets of the host's that are connected to `port`.
+    /// The sockets of the host's that are connected to `port`, or [`ANY`].
     fn connected(&mut self, family: u8, protocol: u8, port: u16) -> io::Result<Vec<SocketId>> {
         let mut id = SocketId::new_v4();
         id.destination_port = port;
