@@ -3,6 +3,7 @@
 mod claims;
 mod craft;
 mod life;
+mod published;
 mod round_trips;
 mod routes;
 mod sockets;

@@ -244,3 +244,79 @@ pub(super) fn monotonic() -> u32 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| u32::try_from(time.tv_sec()).unwrap_or(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use netd_common::abi::{Zone, wire::PROTO_TCP};
+
+    use super::*;
+
+    const HOST: [u8; 4] = [192, 0, 2, 1];
+    const WEB: [u8; 4] = [172, 17, 0, 2];
+    const NEAR: [u8; 4] = [192, 0, 2, 7];
+    const FAR: [u8; 4] = [10, 0, 0, 7];
+
+    /// Both entries of a flow from `client` to port 8080 of `host`.
+    fn entries(client: [u8; 4], host: [u8; 4]) -> [(FlowKey, Flow); 2] {
+        let key = |src, sport, dst, dport, zone| FlowKey {
+            src: Address::v4(src),
+            dst: Address::v4(dst),
+            sport: Be16::from_host(sport),
+            dport: Be16::from_host(dport),
+            proto: PROTO_TCP,
+            zone: zone as u8,
+            pad: 0,
+        };
+        let flow = |addr, flags, sport, dport| Flow {
+            addr: Address::v4(addr),
+            flags,
+            sport: Be16::from_host(sport),
+            dport: Be16::from_host(dport),
+            ..Flow::default()
+        };
+        [
+            (
+                key(client, 4000, host, 8080, Zone::Uplink),
+                flow(WEB, Flow::ORIGINAL | Flow::REWRITE_DST, 4000, 80),
+            ),
+            (
+                key(WEB, 80, client, 4000, Zone::Container),
+                flow(host, Flow::REWRITE_SRC, 8080, 4000),
+            ),
+        ]
+    }
+
+    fn over(port: (PortKey, Address), stay: Option<&str>) -> Over {
+        let stay = stay.map(|from| vec![from.parse().unwrap()]);
+        Over { ports: [(port, stay)].into(), ..Over::default() }
+    }
+
+    /// Whether both directions end, or neither does.
+    #[track_caller]
+    fn ends(over: &Over, entries: [(FlowKey, Flow); 2]) -> bool {
+        let [one, other] = entries.map(|(key, flow)| over.has(&key, &flow));
+        assert_eq!(one, other, "a flow ends as a whole");
+        one
+    }
+
+    fn published(ip: &str) -> (PortKey, Address) {
+        (port_key(ip.parse().unwrap(), 8080, Protocol::Tcp), Address::v4(WEB))
+    }
+
+    #[test]
+    fn all_flows_of_a_removed_port_end_and_those_of_another_host_address_do_not() {
+        let removed = over(published("192.0.2.1"), None);
+        assert!(ends(&removed, entries(NEAR, HOST)));
+        assert!(!ends(&removed, entries(NEAR, [192, 0, 2, 9])));
+        assert!(ends(&over(published("0.0.0.0"), None), entries(NEAR, [192, 0, 2, 9])));
+        assert!(!ends(&over(published("::"), None), entries(NEAR, HOST)));
+    }
+
+    #[test]
+    fn flows_of_sources_that_are_off_the_list_end() {
+        let changed = over(published("0.0.0.0"), Some("10.0.0.0/8"));
+        assert!(ends(&changed, entries(NEAR, HOST)));
+        assert!(!ends(&changed, entries(FAR, HOST)));
+        assert!(ends(&over(published("0.0.0.0"), Some("::/0")), entries(FAR, HOST)));
+    }
+}
