@@ -76,9 +76,6 @@ impl<'a> HostPorts<'a> {
         is_routed: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<PortMapping>> {
         let protocol = request.protocol;
-        if protocol == Protocol::Sctp {
-            return Err(Error::NotYet(format!("SCTP (port {})", request.container_port)));
-        }
         let (routed, held): (Vec<_>, Vec<_>) =
             addresses.iter().copied().partition(|address| is_routed(*address));
         let mut mappings = vec![];
@@ -89,6 +86,11 @@ impl<'a> HostPorts<'a> {
             return Ok(mappings);
         }
         let host_port = match &request.host {
+            // Its checksum covers its ports, which therefore can't change; a
+            // spec that would change them is refused as it is read.
+            _ if protocol == Protocol::Sctp => {
+                self.exactly(&held, request.container_port, protocol)?
+            }
             Some(range) if range.start() == range.end() => {
                 self.exactly(&held, *range.start(), protocol)?
             }

@@ -3,9 +3,9 @@
 use super::{Check, Host, Status};
 
 /// Kernel releases, as (major, minor).
-/// `bpf_ktime_get_coarse_ns` is from 5.11, and the path's MTU in the answer of
-/// `bpf_fib_lookup` from 5.12 (kernel commit e1850ea9bd9e).
-const NEEDED: (u32, u32) = (5, 12);
+/// `bpf_loop` is from 5.17 (kernel commit e6f2dd0f8067), the youngest of the
+/// helpers without which nothing works.
+const NEEDED: (u32, u32) = (5, 17);
 const TCX: (u32, u32) = (6, 6);
 /// BPF memory is charged to the cgroup from here on, not to the locked memory.
 const MEMCG: (u32, u32) = (5, 11);
@@ -18,7 +18,7 @@ pub(super) fn version(host: &Host) -> Check {
         Some(version) if version >= NEEDED => {
             check(Status::Note, "no TCX before 6.6, programs attach by clsact filters")
         }
-        Some(_) => check(Status::Problem, "too old").action("run Linux 5.12 or newer"),
+        Some(_) => check(Status::Problem, "too old").action("run Linux 5.17 or newer"),
         None => Check::new("kernel", Status::Warning, "its release is not readable"),
     }
 }

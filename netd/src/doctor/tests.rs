@@ -41,8 +41,8 @@ fn the_kernel_decides_how_programs_attach() {
         ("6.18.44-cloud", Status::Ok),
         ("7.0-rc1", Status::Ok),
         ("6.5.13", Status::Note),
-        ("5.12.0-1-amd64", Status::Note),
-        ("5.11.22", Status::Problem),
+        ("5.17.0-1-amd64", Status::Note),
+        ("5.16.22", Status::Problem),
         ("4.19.0", Status::Problem),
         ("", Status::Warning),
     ] {

@@ -25,7 +25,8 @@ use crate::model::Protocol;
 /// The ports that this agent holds. Dropping it lets all of them go.
 #[derive(Debug, Default)]
 pub struct HostPorts {
-    held: HashMap<HostPort, OwnedFd>,
+    /// `None`: nothing on this host could take the port.
+    held: HashMap<HostPort, Option<OwnedFd>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,8 +42,6 @@ pub enum PortError {
     InUse { at: HostPort, owner: Option<String> },
     #[error("failed to bind host port {0}: the host does not have this address")]
     NoAddress(HostPort),
-    #[error("failed to bind host port {0}: the kernel has no SCTP")]
-    NoSctp(HostPort),
     #[error("failed to bind host port {at}")]
     Bind {
         at: HostPort,
@@ -59,7 +58,6 @@ impl PortError {
             Self::NoAddress(_) => {
                 Some("publish on an address that `ip address` shows, or on 0.0.0.0".to_owned())
             }
-            Self::NoSctp(_) => Some("load it: modprobe sctp".to_owned()),
             Self::Bind { .. } => None,
         }
     }
@@ -105,15 +103,19 @@ impl HostPorts {
     }
 }
 
-fn hold(at: HostPort) -> Result<OwnedFd, PortError> {
-    try_hold(at).map_err(|errno| match errno {
+fn hold(at: HostPort) -> Result<Option<OwnedFd>, PortError> {
+    match try_hold(at) {
+        // A kernel without SCTP gives the port to nobody.
+        Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT) if at.protocol == Protocol::Sctp => {
+            return Ok(None);
+        }
+        held => held.map(Some),
+    }
+    .map_err(|errno| match errno {
         Errno::EADDRINUSE => {
             PortError::InUse { at, owner: owner::hint(at.address, at.port, at.protocol) }
         }
         Errno::EADDRNOTAVAIL => PortError::NoAddress(at),
-        Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT if at.protocol == Protocol::Sctp => {
-            PortError::NoSctp(at)
-        }
         errno => PortError::Bind { at, source: errno.into() },
     })
 }

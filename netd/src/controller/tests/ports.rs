@@ -82,13 +82,16 @@ fn publish_all_takes_what_is_exposed_and_not_named() {
 }
 
 #[test]
-fn sctp_is_refused_as_long_as_it_is_not_translated() {
+fn an_sctp_port_is_published_as_itself_or_not_at_all() {
     let mut world = World::new();
-    for spec in ["90/sctp", "80-95:85/sctp"] {
-        let error = text(world.create(&publishing("a", &[spec])));
-        assert!(error.ends_with("is not supported yet"), "{error}");
+    for (name, spec) in [("a", "90/sctp"), ("b", "80-95:85/sctp")] {
+        world.create(&publishing(name, &[spec])).unwrap();
     }
-    assert!(text(world.create(&publishing("b", &["91:90/sctp"]))).starts_with("SCTP port 90"));
+    assert_eq!(world.ports("a"), ["0.0.0.0:90->90/sctp"]);
+    assert_eq!(world.ports("b"), ["0.0.0.0:85->85/sctp"]);
+    assert!(text(world.create(&publishing("c", &["91:90/sctp"]))).starts_with("SCTP port 90"));
+    let taken = text(world.create(&publishing("d", &["90:90/sctp"])));
+    assert_eq!(taken, "Bind for 0.0.0.0:90 failed: port is already allocated");
 }
 
 #[test]
