@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use aya::maps::{Array, Map, MapData};
 use etherparse::PacketBuilder;
 use netd_common::abi::{Config, EventSlot, names};
 use netd_tests::{
-    Agent, DEADLINE, Process, RawSocket, SILENCE, Topology, eventually,
+    Agent, DEADLINE, Family, Process, RawSocket, SILENCE, Topology, eventually,
     json::{number, text},
     topology::{HOST, at},
 };
@@ -49,8 +49,8 @@ impl Monitor {
 
     /// Waits for a drop under this reason, of this source.
     #[track_caller]
-    fn drop(&self, reason: &str, src: Ipv4Addr) -> Value {
-        let src = src.to_string();
+    fn drop(&self, reason: &str, src: impl Into<IpAddr>) -> Value {
+        let src = src.into().to_string();
         eventually(DEADLINE, &format!("{reason} from {src} is shown"), || {
             let wanted = |event: &Value| event["Reason"] == reason && event["Src"] == *src;
             self.events().into_iter().find(wanted)
@@ -149,6 +149,25 @@ fn a_drop_at_a_published_port_names_its_container() {
     from.send(&frame);
     let event = monitor.drop("martian_source", source);
     assert_eq!(text(&event, "/Container"), web.name);
+}
+
+#[test]
+fn a_client_that_an_allow_list_refuses_is_shown() {
+    for family in Family::ALL {
+        let net = Topology::new();
+        let agent = net.agent();
+        agent.network("mine", "172.18.0.0/24", "--ipv6 --subnet fd00:18::/64");
+        let allowed = family.pick("203.0.113.0/24", "2001:db8:f::/48");
+        agent.container("web", &format!("--network mine -p 8080:80,from={allowed}"));
+        let monitor = Monitor::start(&agent, &["--json"]);
+
+        assert!(net.outside.connect_tcp(at(family.host(), 8080), SILENCE).is_err());
+        let event = monitor.drop("source_not_allowed", family.outside());
+        assert_eq!(text(&event, "/Program"), "from_uplink");
+        assert_eq!(text(&event, "/Dst"), family.host().to_string());
+        assert_eq!((text(&event, "/Protocol"), number(&event, "/DstPort")), ("tcp", 8080));
+        assert_eq!((text(&event, "/Container"), text(&event, "/Network")), ("web", "mine"));
+    }
 }
 
 #[test]
