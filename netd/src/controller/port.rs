@@ -27,14 +27,21 @@ pub(super) struct HostPorts<'a> {
     host: &'a Host,
     used: BTreeMap<(Protocol, u16), Vec<(IpAddr, String)>>,
     lists: BTreeSet<u32>,
+    /// Where the search for a free number goes on.
+    next_list: u32,
     /// Those of the request in hand that take no host port.
     routed: Vec<PortMapping>,
 }
 
 impl<'a> HostPorts<'a> {
     pub(super) fn of(state: &State, host: &'a Host) -> Self {
-        let mut ports =
-            Self { host, used: BTreeMap::new(), lists: BTreeSet::new(), routed: vec![] };
+        let mut ports = Self {
+            host,
+            used: BTreeMap::new(),
+            lists: BTreeSet::new(),
+            next_list: 1,
+            routed: vec![],
+        };
         for container in state.containers.values() {
             let owner = format!("container {}", container.name);
             for mapping in container.endpoints.iter().flat_map(|e| &e.ports) {
@@ -193,11 +200,12 @@ impl<'a> HostPorts<'a> {
         if from.is_empty() {
             return 0;
         }
-        let free = |list: &u32| !self.lists.contains(list);
-        // There are far fewer lists than numbers.
-        let list = (1..=u32::MAX).find(free).unwrap_or(u32::MAX);
-        self.lists.insert(list);
-        list
+        // Those below are taken, and stay so for as long as `self` lives.
+        while self.lists.contains(&self.next_list) {
+            self.next_list += 1;
+        }
+        self.lists.insert(self.next_list);
+        self.next_list
     }
 
     /// Each known mapping whose sources change, and what it becomes.
