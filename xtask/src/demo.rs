@@ -94,6 +94,8 @@ impl Demo<'_> {
         self.container_to_outside(&outside_web)?;
         self.step("Outside to the published port: the web server sees the client's address")?;
         self.outside_to_port()?;
+        self.step("The host itself to the published port")?;
+        self.host_to_port()?;
         self.step("Flows and counters")?;
         self.flows_and_counters()?;
         self.step("No rule of netfilter was needed")?;
@@ -220,6 +222,15 @@ impl Demo<'_> {
             clients(&log).last().is_some_and(|client| client == OUTSIDE_ADDRESS),
             "the web server's log shows the client's own address",
         )
+    }
+
+    fn host_to_port(&self) -> Result<()> {
+        for address in [HOST_ADDRESS, "127.0.0.1", "[::1]"] {
+            let page = self.host(&format!("curl -sS http://{address}:8080/"))?;
+            let what = format!("a process of the host's reads the page by {address}");
+            expect(page.contains("the page of the container"), &what)?;
+        }
+        Ok(())
     }
 
     fn flows_and_counters(&self) -> Result<()> {
