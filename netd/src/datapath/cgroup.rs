@@ -69,7 +69,9 @@ impl Cgroup {
             gone(fs::remove_file(&pin)).map_err(failed(&pin))?;
         }
         gone(fs::remove_dir(&self.pins)).map_err(failed(&self.pins))?;
-        if mounted()?.contains(&self.own) {
+        // The table has no symbolic links in it.
+        let own = fs::canonicalize(&self.own).unwrap_or_else(|_| self.own.clone());
+        if mounted()?.contains(&own) {
             umount2(&self.own, MntFlags::MNT_DETACH)
                 .map_err(|source| Error::CgroupMount { path: self.own.clone(), source })?;
         }

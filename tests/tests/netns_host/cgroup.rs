@@ -1,6 +1,7 @@
 //! The programs on the cgroups: taken over, alone or beside others, and gone.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -9,7 +10,8 @@ use std::{
 use netd::datapath::{Datapath, Options};
 use netd_common::abi::{ABI_VERSION, names::SOCKET_PROGRAMS};
 use netd_tests::{
-    Agent, DEADLINE, NetNs, Program, Topology, eventually, exchange, netd_path, topology::at,
+    Agent, DEADLINE, Family, NetNs, Program, Topology, eventually, exchange, netd_path,
+    topology::at,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -17,12 +19,15 @@ use nix::{
 };
 use serde_json::Value;
 
-use super::scene::{LOCALHOST, WAYS, Way, connected, each};
+use super::scene::{LOCALHOST, Scene, WAYS, Way, connected, each};
 
 /// The kernel's ids of the links that an agent has pinned.
 fn links(agent: &Agent) -> Vec<u64> {
-    let pins = agent.root().join(format!("bpf/v{ABI_VERSION}/cgroup"));
-    SOCKET_PROGRAMS.map(|name| link_id(&pins.join(name))).to_vec()
+    SOCKET_PROGRAMS.map(|name| link_id(&pins(agent).join(name))).to_vec()
+}
+
+fn pins(agent: &Agent) -> PathBuf {
+    agent.root().join(format!("bpf/v{ABI_VERSION}/cgroup"))
 }
 
 fn link_id(pin: &Path) -> u64 {
@@ -75,6 +80,18 @@ fn ports_are_reached_without_a_gap_while_agents_come_and_go() {
         scene.agent.netd("network rm n").ok();
         scene.agent.assert_clean();
     });
+}
+
+#[test]
+fn a_link_that_somebody_took_off_is_made_anew() {
+    let mut scene = Scene::new(Family::V4);
+    scene.agent.kill();
+    let detach = Program::new("bpftool").args(["link", "detach", "pinned"]);
+    detach.arg(pins(&scene.agent).join("sock_connect4")).output().ok();
+    let refused = Way::Tcp.ask(scene.host(), scene.local()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    scene.agent.start_again();
+    Way::Tcp.ask(scene.host(), scene.local()).expect("an answer");
 }
 
 #[test]
