@@ -3,6 +3,7 @@
 
 mod build;
 mod demo;
+mod fuzz;
 mod lint;
 mod run;
 mod setup;
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::Args),
     /// Run all tests
     Test(test::Args),
+    /// Look for packets that break a rule of the pipeline's
+    Fuzz(fuzz::Args),
     /// Check formatting, lints, spelling and dependencies
     Lint(lint::Args),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::Test(args) => test::main(&args),
+        Command::Fuzz(args) => fuzz::main(&args),
         Command::Lint(args) => lint::main(&args),
     };
     match result {

@@ -13,6 +13,7 @@ mod call;
 pub mod cases;
 mod craft;
 mod frame;
+pub mod fuzz;
 pub mod scene;
 mod world;
 

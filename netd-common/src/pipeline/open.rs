@@ -43,8 +43,7 @@ pub(super) fn outbound<W: World>(world: &mut W, scratch: &mut Scratch, index: u3
         return reason.into();
     }
     let key = &headers.key;
-    // To `::`, for which a route may be found all the same.
-    if key.dst == Address::ANY {
+    if is_nowhere(&key.dst) {
         return Verdict::PASS;
     }
     (journey.src, journey.dst) = (key.src, key.dst);
@@ -79,6 +78,16 @@ pub(super) fn outbound<W: World>(world: &mut W, scratch: &mut Scratch, index: u3
         draft.port = Port::OfSnat as u64;
     }
     Verdict::UNDECIDED
+}
+
+/// `::` and "this network", for which a route may be found all the same: the
+/// stack refuses them.
+#[inline(always)]
+fn is_nowhere(destination: &Address) -> bool {
+    match destination.family() {
+        Family::V4 => destination.v4_octets()[0] == 0,
+        Family::V6 => *destination == Address::ANY,
+    }
 }
 
 /// The host's address for masqueraded packets; [`Address::ANY`]: it has none.
