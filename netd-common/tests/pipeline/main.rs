@@ -2,6 +2,7 @@
 
 mod claims;
 mod craft;
+mod fragments;
 mod life;
 mod published;
 mod round_trips;

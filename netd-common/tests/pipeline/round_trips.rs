@@ -6,11 +6,11 @@ use netd_common::{
         wire::{TCP_ACK, TCP_SYN},
     },
     model::{
-        DESTINATION, Datagram, Extension, Layer4, World,
+        Complaint, DESTINATION, Datagram, Extension, Layer4, World,
         cases::FAMILIES,
         scene::{
-            self, ALIAS, CLIENT, Container, Dual, HOST, ONE, OUTSIDE, QUIET, UP0, WEB, gateway,
-            incoming,
+            self, ALIAS, CLIENT, Container, Dual, HOST, ONE, OUTSIDE, QUIET, ROUTER, ROUTER_MAC,
+            UP0, UPLINK_MAC, WEB, gateway, incoming,
         },
     },
 };
@@ -84,7 +84,10 @@ fn layer4() -> impl Strategy<Value = Layer4> {
         (any::<u16>(), any::<u16>()).prop_map(|(sport, dport)| tcp(sport, dport, TCP_SYN)),
         (any::<u16>(), any::<u16>()).prop_map(|(sport, dport)| udp(sport, dport)),
         (any::<u16>(), any::<u16>()).prop_map(|(sport, dport)| Layer4::BareUdp { sport, dport }),
-        (1..=u16::MAX).prop_map(|id| Layer4::EchoRequest { id }),
+        any::<u16>().prop_map(|id| Layer4::EchoRequest { id }),
+        (any::<u16>(), any::<u16>()).prop_map(|(sport, dport)| Layer4::Sctp { sport, dport }),
+        proptest::sample::select(vec![2, 41, 47, 50, 51, 89, 112, 253])
+            .prop_map(|proto| Layer4::Raw { proto }),
     ]
 }
 
@@ -131,6 +134,38 @@ proptest! {
             let asked = Datagram { ttl, payload, ..incoming(src, ALIAS[f], layer4) };
             in_and_back(&mut world, &asked, &WEB, port);
         }
+    }
+
+    #[test]
+    fn an_error_that_quotes_any_number_of_bytes_is_in_the_askers_words(
+        f in families(),
+        layer4 in layer4(),
+        seed: u32,
+        // 17 bytes end in the middle of TCP's checksum, which stays as it is.
+        quoted in prop_oneof![8usize..17, 18usize..40],
+        words in 0usize..=3,
+        payload in proptest::collection::vec(any::<u8>(), 0..16),
+        complaint in proptest::sample::select(&Complaint::ALL[..5]),
+    ) {
+        let mut world = scene::world();
+        world.config_mut().seed = seed;
+        let asked = Datagram { payload, ..CLIENT.sends(OUTSIDE[f], layer4) };
+        let asked = match f {
+            Family::V4 => Datagram { options: vec![1; words * 4], ..asked },
+            Family::V6 if words == 0 => asked,
+            Family::V6 => {
+                Datagram { extensions: vec![Extension::new(DESTINATION, words - 1)], ..asked }
+            }
+        };
+        let out = forwarded(from_container(&mut world, &CLIENT, &asked));
+        let error = out.complaint(ROUTER[f], complaint, quoted);
+        let error = Datagram { src_mac: ROUTER_MAC, dst_mac: UPLINK_MAC, ..error };
+        let got = delivered(&CLIENT, from_uplink(&mut world, &error));
+        let inside = Datagram { ttl: out.ttl, ..asked };
+        let told = inside.complaint(ROUTER[f], complaint, quoted);
+        let (src_mac, dst_mac) = (CLIENT.gateway_mac, CLIENT.mac);
+        let told = Datagram { src_mac, dst_mac, ttl: 63, id: got.id, ..told };
+        prop_assert_eq!(got, told);
     }
 
     #[test]
