@@ -53,9 +53,22 @@ impl Container {
         family.pick(self.ip.into(), self.ip6.into())
     }
 
-    pub fn mac_bytes(&self) -> [u8; 6] {
-        let bytes: Vec<_> =
-            self.mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-        bytes.try_into().unwrap_or_else(|_| panic!("a MAC address, not `{}`", self.mac))
+    /// The MAC address that the container has for a neighbour.
+    #[track_caller]
+    pub fn neighbour(&self, address: IpAddr) -> [u8; 6] {
+        self.ns.exec(&format!("ping -c 1 -W 2 {address}"));
+        let shown = self.ns.ip(&format!("neigh show {address}"));
+        let mac = shown.split_whitespace().skip_while(|word| *word != "lladdr").nth(1);
+        mac_bytes(mac.unwrap_or_else(|| panic!("a neighbour, resolved: {shown}")))
     }
+
+    pub fn mac_bytes(&self) -> [u8; 6] {
+        mac_bytes(&self.mac)
+    }
+}
+
+fn mac_bytes(mac: &str) -> [u8; 6] {
+    let bytes = mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok());
+    let bytes: Vec<_> = bytes.collect();
+    bytes.try_into().unwrap_or_else(|_| panic!("a MAC address, not `{mac}`"))
 }

@@ -18,6 +18,7 @@ pub mod container;
 pub mod dir;
 pub mod family;
 pub mod flood;
+pub mod frame;
 pub mod hop;
 pub mod json;
 pub mod kernel;

@@ -88,7 +88,6 @@ fn a_million_syns_break_no_connection_ipv4() {
 }
 
 #[test]
-#[ignore = "no port is published for IPv6 yet"]
 fn a_million_syns_break_no_connection_ipv6() {
     a_million_syns_break_no_connection(Family::V6);
 }

@@ -60,7 +60,6 @@ fn none_is_lost_ipv4() {
 }
 
 #[test]
-#[ignore = "no port is published for IPv6 yet"]
 fn none_is_lost_ipv6() {
     none_is_lost(Family::V6, Offload::Default);
 }
@@ -71,7 +70,6 @@ fn none_is_lost_ipv4_with_tx_off() {
 }
 
 #[test]
-#[ignore = "no port is published for IPv6 yet"]
 fn none_is_lost_ipv6_with_tx_off() {
     none_is_lost(Family::V6, Offload::TxOff);
 }
@@ -131,7 +129,6 @@ fn none_is_misdelivered_by_a_hop_that_swaps_them_ipv4() {
 }
 
 #[test]
-#[ignore = "no port is published for IPv6 yet"]
 fn none_is_misdelivered_by_a_hop_that_swaps_them_ipv6() {
     none_is_misdelivered_by_a_hop_that_swaps_them(Family::V6);
 }

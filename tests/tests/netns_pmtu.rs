@@ -94,7 +94,6 @@ fn bulk_gets_in_by_a_narrow_path_ipv4() {
 }
 
 #[test]
-#[ignore = "no port is published for IPv6 yet"]
 fn bulk_gets_in_by_a_narrow_path_ipv6() {
     bulk_gets_in_by_a_narrow_path(Family::V6);
 }
@@ -244,7 +243,6 @@ fn a_narrow_uplink_clamps_the_mss_ipv4() {
 }
 
 #[test]
-#[ignore = "no port is published for IPv6 yet"]
 fn a_narrow_uplink_clamps_the_mss_ipv6() {
     a_narrow_uplink_clamps_the_mss(Family::V6);
 }

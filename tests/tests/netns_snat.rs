@@ -1,0 +1,159 @@
+//! The ports that masquerading takes: nearly all that there are, and never
+//! one of the host's own.
+
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use netd_tests::{
+    Agent, Container, DEADLINE, Echo, Family, NetNs, Topology, eventually, exchange, topology::at,
+};
+
+/// What the host's own sockets leave: 1024 up to here.
+const LAST: u16 = 2023;
+const PORTS: usize = (LAST - 1023) as usize;
+/// How long an echo may take: none is lost but for want of a port.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+fn narrowed() -> (Topology, Agent) {
+    let net = Topology::new();
+    let range = format!("{} 65535", LAST + 1);
+    net.host.set_sysctl("net/ipv4/ip_local_port_range", &range);
+    let agent = net.agent();
+    (net, agent)
+}
+
+fn client(agent: &Agent, family: Family) -> Container {
+    agent.network("mine", "172.18.0.0/16", family.pick("", "--ipv6 --subnet fd00:18::/64"));
+    agent.container("client", "--network mine")
+}
+
+/// Opens sockets to one destination until one gets no answer. Gives those
+/// that did.
+fn fill(from: &NetNs, to: SocketAddr) -> Vec<UdpSocket> {
+    let mut open = Vec::new();
+    while open.len() <= PORTS {
+        let socket = from.udp_to(to);
+        socket.set_read_timeout(Some(PATIENCE)).expect("set a deadline");
+        socket.send(b"?").expect("send");
+        if socket.recv(&mut [0]).is_err() {
+            break;
+        }
+        open.push(socket);
+    }
+    open
+}
+
+/// The ports under which a server has seen its clients.
+fn ports(server: &Echo) -> BTreeSet<u16> {
+    server.peers().into_iter().map(|peer| peer.port()).collect()
+}
+
+fn nearly_all_ports_are_used_before_the_first_failure(family: Family) {
+    let (net, agent) = narrowed();
+    let client = client(&agent, family);
+    let server = net.outside.echo_udp(&family.any(7));
+    let to = at(family.outside(), 7);
+    let before = agent.dropped("snat_ports_exhausted");
+
+    let open = fill(&client.ns, to);
+    assert!(open.len() * 100 >= PORTS * 95, "{} of {PORTS} ports", open.len());
+    let used = ports(&server);
+    assert_eq!(used.len(), open.len(), "each socket has a port of its own");
+    assert!(used.iter().all(|port| (1024..=LAST).contains(port)), "{used:?}");
+    agent.expect_dropped("snat_ports_exhausted", before);
+    eventually(DEADLINE, "the agent says what to do", || {
+        let log = agent.log();
+        (log.contains("SNAT") && log.contains("ip_local_port_range")).then_some(())
+    });
+
+    // Another destination has them all again.
+    let _other = net.outside.echo_udp(&family.any(8));
+    let socket = client.ns.udp_to(at(family.outside(), 8));
+    socket.send(b"?").expect("send");
+    assert_eq!(socket.recv(&mut [0]).expect("an echo"), 1);
+    // And the first sockets still have theirs.
+    for socket in &open {
+        socket.send(b"!").expect("send");
+        assert_eq!(socket.recv(&mut [0]).expect("an echo"), 1);
+    }
+}
+
+#[test]
+fn nearly_all_ports_are_used_before_the_first_failure_ipv4() {
+    nearly_all_ports_are_used_before_the_first_failure(Family::V4);
+}
+
+#[test]
+fn nearly_all_ports_are_used_before_the_first_failure_ipv6() {
+    nearly_all_ports_are_used_before_the_first_failure(Family::V6);
+}
+
+/// A program of the host's may bind a port of its choice, and keeps it.
+fn a_port_of_the_hosts_own_is_never_taken(family: Family) {
+    let (net, agent) = narrowed();
+    let client = client(&agent, family);
+    let server = net.outside.echo_udp(&family.any(7));
+    let to = at(family.outside(), 7);
+    let own: BTreeSet<u16> = (1100..1150).chain([1024, LAST]).collect();
+    let held: Vec<_> = own
+        .iter()
+        .map(|port| {
+            let bind = || UdpSocket::bind(at(family.host(), *port));
+            let socket = net.host.run(bind).expect("bind the host's own port");
+            socket.set_read_timeout(Some(DEADLINE)).expect("set a deadline");
+            socket
+        })
+        .collect();
+
+    let open = fill(&client.ns, to);
+    let used = ports(&server);
+    assert!(used.is_disjoint(&own), "{:?}", used.intersection(&own));
+    assert!(open.len() >= PORTS - own.len() - PORTS / 20, "{} are used", open.len());
+    for socket in &held {
+        socket.send_to(b"own", to).expect("send");
+        let mut data = [0; 8];
+        assert_eq!(socket.recv(&mut data).expect("the host's own echo"), 3);
+    }
+}
+
+#[test]
+fn a_port_of_the_hosts_own_is_never_taken_ipv4() {
+    a_port_of_the_hosts_own_is_never_taken(Family::V4);
+}
+
+#[test]
+fn a_port_of_the_hosts_own_is_never_taken_ipv6() {
+    a_port_of_the_hosts_own_is_never_taken(Family::V6);
+}
+
+/// TCP has its ports apart from UDP's.
+fn connections_find_a_port_too(family: Family) {
+    let (net, agent) = narrowed();
+    let client = client(&agent, family);
+    let server = net.outside.echo_tcp(&family.any(7));
+    let to = at(family.outside(), 7);
+    let own = net.host.run(|| std::net::TcpListener::bind(at(family.host(), 1500)));
+    let mut open = Vec::new();
+    for _ in 0..PORTS * 9 / 10 {
+        let mut stream = client.ns.connect(to);
+        exchange(&mut stream, b"hello");
+        open.push(stream);
+    }
+    let used = ports(&server);
+    assert_eq!(used.len(), open.len());
+    assert!(!used.contains(&1500), "{used:?}");
+    drop(own);
+}
+
+#[test]
+fn connections_find_a_port_too_ipv4() {
+    connections_find_a_port_too(Family::V4);
+}
+
+#[test]
+fn connections_find_a_port_too_ipv6() {
+    connections_find_a_port_too(Family::V6);
+}
