@@ -44,8 +44,10 @@ pub(super) fn from_container<P: PacketMut, W: World>(
     if !unspecified && !speaks(world, packet, &headers.key.src) {
         return spoofed;
     }
-    if headers.icmp_kind == NDP_ROUTER_SOLICITATION {
-        return Verdict::PASS;
+    match headers.icmp_kind {
+        NDP_ROUTER_SOLICITATION => return Verdict::PASS,
+        NDP_NEIGHBOUR_SOLICITATION | NDP_NEIGHBOUR_ADVERTISEMENT => {}
+        _ => return Verdict::drop(DropReason::RogueRouter),
     }
     if !packet.ensure(headers.l4 + OPTIONS) {
         return Verdict::drop(DropReason::Malformed);
@@ -53,11 +55,11 @@ pub(super) fn from_container<P: PacketMut, W: World>(
     let Some(target) = packet.read::<Address>(headers.l4 + TARGET) else {
         return Verdict::drop(DropReason::Malformed);
     };
-    let honest = match headers.icmp_kind {
+    let honest = match (headers.icmp_kind, unspecified) {
+        (NDP_NEIGHBOUR_SOLICITATION, false) => true,
         // Without a source: whether an address of its own is another's too.
-        NDP_NEIGHBOUR_SOLICITATION => !unspecified || speaks(world, packet, &target),
-        NDP_NEIGHBOUR_ADVERTISEMENT => !unspecified && speaks(world, packet, &target),
-        _ => return Verdict::drop(DropReason::RogueRouter),
+        (NDP_NEIGHBOUR_SOLICITATION, true) | (_, false) => speaks(world, packet, &target),
+        (_, true) => false,
     };
     if honest && names_only(packet, headers, headers.source_mac) { Verdict::PASS } else { spoofed }
 }
