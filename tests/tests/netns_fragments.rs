@@ -118,9 +118,9 @@ fn none_is_misdelivered_by_a_hop_that_swaps_them(family: Family) {
         flood::large_number(&heard.data, tag);
     }
     assert!(fates.iter().all(|fate| fate.echoed > 0), "{fates:?}");
-    if fates.iter().any(|fate| fate.lost > 0) {
-        agent.expect_dropped("fragment_out_of_order", before);
-    }
+    // About half of the datagrams have their first fragment overtaken.
+    assert!(fates.iter().all(|fate| fate.lost > 0), "{fates:?}");
+    agent.expect_dropped("fragment_out_of_order", before);
 }
 
 #[test]
