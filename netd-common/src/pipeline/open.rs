@@ -43,7 +43,7 @@ pub(super) fn outbound<W: World>(world: &mut W, scratch: &mut Scratch, index: u3
         return reason.into();
     }
     let key = &headers.key;
-    if is_nowhere(&key.dst) {
+    if is_nobody(&key.dst) {
         return Verdict::PASS;
     }
     (journey.src, journey.dst) = (key.src, key.dst);
@@ -80,13 +80,13 @@ pub(super) fn outbound<W: World>(world: &mut W, scratch: &mut Scratch, index: u3
     Verdict::UNDECIDED
 }
 
-/// `::` and "this network", for which a route may be found all the same: the
-/// stack refuses them.
+/// What no single host answers to, though a route may be found: `::`, "this
+/// network", groups. The stack has its own word on them.
 #[inline(always)]
-fn is_nowhere(destination: &Address) -> bool {
+fn is_nobody(destination: &Address) -> bool {
     match destination.family() {
-        Family::V4 => destination.v4_octets()[0] == 0,
-        Family::V6 => *destination == Address::ANY,
+        Family::V4 => matches!(destination.v4_octets()[0], 0 | 224..),
+        Family::V6 => *destination == Address::ANY || destination.first_octets()[0] == 0xff,
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Generator {
     lines: Vec<Line>,
     /// What is said next: the rest of a datagram in pieces.
     next: VecDeque<Line>,
+    /// Many talk to one service.
+    crowded: bool,
 }
 
 const TCP_FLAGS: [u8; 10] = [
@@ -58,8 +60,8 @@ const TCP_FLAGS: [u8; 10] = [
 ];
 /// Few, so that flows meet.
 const CLIENT_PORTS: [u16; 6] = [40_000, 40_001, 40_002, 1024, 80, 0];
-const SERVER_PORTS: [u16; 14] =
-    [80, 443, 8080, 5353, 9090, 7070, 6060, 53, 8443, 5354, 8081, 9899, 22, 2001];
+const SERVER_PORTS: [u16; 17] =
+    [80, 443, 8080, 5353, 9090, 7070, 6060, 53, 8443, 5354, 8081, 9899, 22, 2001, 8081, 8081, 443];
 /// Few as well, so that datagrams are mixed up.
 const IDS: [u32; 3] = [7, 8, 0x1_0000];
 const MACS: [Mac; 4] =
@@ -67,11 +69,16 @@ const MACS: [Mac; 4] =
 
 impl Generator {
     pub(crate) fn new(random: Random) -> Self {
-        Self { random, lines: Vec::new(), next: VecDeque::new() }
+        Self { random, lines: Vec::new(), next: VecDeque::new(), crowded: false }
     }
 
     pub(crate) fn random(&mut self) -> &mut Random {
         &mut self.random
+    }
+
+    /// From now on many talk to one service, so that its ports run out.
+    pub(crate) fn crowd(&mut self) {
+        self.crowded = true;
     }
 
     pub(crate) fn step(&mut self) -> Step {
@@ -218,6 +225,9 @@ impl Generator {
     fn layer4(&mut self) -> Layer4 {
         let sport = self.random.pick(&CLIENT_PORTS);
         let dport = self.random.pick(&SERVER_PORTS);
+        if self.crowded && self.random.once_in(2) {
+            return Layer4::Udp { sport, dport: 443 };
+        }
         match self.random.below(12) {
             10 => Layer4::Sctp { sport, dport },
             11 => {
@@ -232,12 +242,17 @@ impl Generator {
                 _ => Layer4::EchoRequest { id: self.random.pick(&[0, 7, 0x100]) },
             },
             _ => Layer4::Raw {
-                proto: self.random.pick(&[1, 2, 6, 17, 33, 41, 47, 50, 58, 59, 132, 255]),
+                proto: self
+                    .random
+                    .pick(&[1, 2, 6, 17, 33, 41, 47, 47, 47, 47, 50, 50, 58, 59, 132, 255]),
             },
         }
     }
 
     fn destination(&mut self, f: Family) -> IpAddr {
+        if self.crowded && self.random.once_in(2) {
+            return OUTSIDE[f];
+        }
         let fixed = [
             OUTSIDE,
             OUTSIDE,

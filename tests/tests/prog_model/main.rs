@@ -75,10 +75,12 @@ fn converse(seed: u64, packets: usize, kernel: &mut Kernel, world: &mut World) {
     let mut generator = Generator::new(Random::new(seed));
     let config = world.config_mut();
     config.seed = u32::from(generator.random().word());
+    let last = generator.random().pick(&[2000, 2002]);
     if generator.random().once_in(4) {
         // So few ports that they run out at once.
-        config.snat_low = PortRange { first: 2000, last: 2002 };
+        config.snat_low = PortRange { first: 2000, last };
         config.snat_high = PortRange { first: 1, last: 0 };
+        generator.crowd();
     }
     if generator.random().once_in(2) {
         world.config_mut().features |= Config::UDP_LISTED;

@@ -9,8 +9,8 @@ use crate::{
     model::{
         Datagram, Frame, Layer4,
         scene::{
-            CLIENT, Container, HOST, INNER, NOBODY, OFF, ONE, OUTSIDE, QUIET, ROUTED, ROUTER_MAC,
-            UP0, UPLINK_MAC, WEB, family, frame, gateway, incoming,
+            CLIENT, Container, Dual, HOST, INNER, NOBODY, OFF, ONE, OUTSIDE, QUIET, ROUTED,
+            ROUTER_MAC, UP0, UPLINK_MAC, WEB, family, frame, gateway, incoming,
         },
         std,
     },
@@ -106,6 +106,7 @@ fn safety_net(f: Family) -> Vec<Case> {
     let own = WEB.sends(HOST[f], syn(40_000, 8080));
     let nobody = Datagram { src: NOBODY[f], ..dns.clone() };
     let lies = cut_short(leaves(&dns));
+    let group = Dual::new([224, 0, 0, 251], [0xff05, 0, 0, 0, 0, 0, 0, 0xfb])[f];
     let unasked = CLIENT.sends(OUTSIDE[f], Layer4::EchoReply { id: 7 });
     vec![
         Case::new(ToUplink, "a container's header that lies", lies).drops(DropReason::Malformed),
@@ -114,6 +115,7 @@ fn safety_net(f: Family) -> Vec<Case> {
             .drops(DropReason::Internal),
         case("to where another route leads", &CLIENT.sends(OFF[f], udp(1, 53)))
             .drops(DropReason::NoUplink),
+        case("to a group", &CLIENT.sends(group, udp(1, 5353))).drops(DropReason::NoUplink),
         case("to the host itself", &CLIENT.sends(HOST[f], syn(1, 22))).drops(DropReason::NoUplink),
         case("of a flow between containers", &own)
             .after(FromContainer, WEB.frame(&own))
