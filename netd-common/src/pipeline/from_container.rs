@@ -1,8 +1,9 @@
 //! TC ingress of a container's host-side veth: everything that it sends.
 
 use super::{
-    Scratch, errors, flow, fragments, ndp,
-    open::{self, Admission, Counted},
+    Scratch,
+    asked::{self, Admission, Counted},
+    claim, errors, flow, fragments, ndp, open, policy,
 };
 use crate::{
     abi::{
@@ -115,7 +116,9 @@ pub fn from_container_slow<P: PacketMut, W: World>(
         return verdict;
     }
     let verdict = first_contact(world, scratch, network);
-    verdict.or_else(|| open::claim(world, scratch)).or_else(|| flow::finish(packet, world, scratch))
+    verdict
+        .or_else(|| claim::claim(world, scratch))
+        .or_else(|| flow::finish(packet, world, scratch))
 }
 
 #[inline(always)]
@@ -185,7 +188,7 @@ fn neighbour<P: PacketMut, W: World>(
 fn first_contact<W: World>(world: &mut W, scratch: &mut Scratch, own_network: u32) -> Verdict {
     let Scratch { headers, network, .. } = scratch;
     let key = &headers.key;
-    if !open::policy(world, own_network, headers.family, network) {
+    if !policy(world, own_network, headers.family, network) {
         return Verdict::drop(DropReason::NotConfigured);
     }
     let bridged = network.flags & Network::INHIBITED != 0 && !headers.to_gateway;
@@ -217,11 +220,11 @@ fn to_host<W: World>(world: &mut W, scratch: &mut Scratch, own_network: u32) -> 
     if network.flags & Network::ISOLATED != 0 {
         return Verdict::drop(DropReason::HostIsolated);
     }
-    if open::asks(world, headers, asked) {
+    if asked::asks(world, headers, asked) {
         if network.flags & Network::INTERNAL != 0 {
             return Verdict::drop(DropReason::Internal);
         }
-        return match open::admit(world, headers, asked, Counted::No) {
+        return match asked::admit(world, headers, asked, Counted::No) {
             Ok(Admission::Opens) => open::hairpin(world, scratch, own_network),
             Ok(Admission::IsTheStacks) => Verdict::PASS,
             Err(reason) => reason.into(),

@@ -1,9 +1,9 @@
 //! TC ingress of an uplink: everything that comes from outside.
 
 use super::{
-    Scratch, errors, flow, fragments,
-    open::{self, Admission, Counted},
-    uplink_xdp,
+    Scratch,
+    asked::{self, Admission, Counted},
+    claim, errors, flow, fragments, open, policy, uplink_xdp,
 };
 use crate::{
     abi::{
@@ -70,7 +70,9 @@ pub fn from_uplink_slow<P: PacketMut, W: World>(
         return verdict;
     }
     let verdict = first_contact(packet, world, scratch);
-    verdict.or_else(|| open::claim(world, scratch)).or_else(|| flow::finish(packet, world, scratch))
+    verdict
+        .or_else(|| claim::claim(world, scratch))
+        .or_else(|| flow::finish(packet, world, scratch))
 }
 
 /// What belongs to no flow. Undecided: its flow is drafted.
@@ -81,7 +83,7 @@ fn first_contact<P: PacketMut, W: World>(
     scratch: &mut Scratch,
 ) -> Verdict {
     let Scratch { headers, asked, .. } = scratch;
-    if open::asks(world, headers, asked) {
+    if asked::asks(world, headers, asked) {
         if is_martian(world, &headers.key.src) {
             return Verdict::drop(DropReason::Martian);
         }
@@ -89,14 +91,14 @@ fn first_contact<P: PacketMut, W: World>(
             && uplink_xdp::sees(headers)
             && world.uplink(packet.ifindex()).is_some_and(|uplink| uplink.flags & Uplink::XDP != 0);
         let counted = if by_xdp { Counted::ByXdp } else { Counted::No };
-        return match open::admit(world, headers, asked, counted) {
+        return match asked::admit(world, headers, asked, counted) {
             Ok(Admission::Opens) => open::inbound(world, scratch),
             Ok(Admission::IsTheStacks) => Verdict::PASS,
             Err(reason) => reason.into(),
         };
     }
     if world.is_host_address(&headers.key.dst) {
-        open::keep_for_host(world, headers);
+        claim::keep_for_host(world, headers);
     } else if let Some(network) = world.subnet(&headers.key.dst) {
         return direct(packet, world, scratch, network);
     }
@@ -115,7 +117,7 @@ fn direct<P: PacketMut, W: World>(
     index: u32,
 ) -> Verdict {
     let Scratch { headers, network, .. } = scratch;
-    if !open::policy(world, index, headers.family, network) {
+    if !policy(world, index, headers.family, network) {
         return Verdict::drop(DropReason::DirectAccess);
     }
     let is_echo = matches!(headers.key.proto, PROTO_ICMP | PROTO_ICMPV6);

@@ -9,6 +9,8 @@
 //!
 //! [`Verdict::UNDECIDED`]: crate::verdict::Verdict::UNDECIDED
 
+mod asked;
+mod claim;
 mod errors;
 mod flow;
 mod fragments;
@@ -23,7 +25,11 @@ mod to_container;
 mod to_uplink;
 mod uplink_xdp;
 
-use crate::{abi::Network, packet::Headers, tables::Journey};
+use crate::{
+    abi::{Family, Network},
+    packet::Headers,
+    tables::{Journey, World},
+};
 
 pub use from_container::{from_container, from_container_slow};
 pub use from_uplink::{from_uplink, from_uplink_slow};
@@ -38,10 +44,10 @@ pub use uplink_xdp::uplink_xdp;
 #[repr(C)]
 pub struct Scratch {
     headers: Headers,
-    draft: open::Draft,
+    draft: claim::Draft,
     journey: Journey,
     quoted: errors::Quoted,
-    asked: open::Asked,
+    asked: asked::Asked,
     /// Of whoever sent the packet.
     network: Network,
 }
@@ -50,11 +56,19 @@ impl Default for Scratch {
     fn default() -> Self {
         Self {
             headers: Headers::NONE,
-            draft: open::Draft::default(),
+            draft: claim::Draft::default(),
             journey: Journey::default(),
             quoted: errors::Quoted::default(),
-            asked: open::Asked::default(),
+            asked: asked::Asked::default(),
             network: Network::default(),
         }
     }
+}
+
+/// The policy of a network; `false`: there is none.
+#[inline(never)]
+fn policy<W: World>(world: &W, index: u32, family: Family, network: &mut Network) -> bool {
+    let Some(found) = world.network(index, family) else { return false };
+    *network = found;
+    true
 }

@@ -1,6 +1,6 @@
 //! TC egress of an uplink: the safety net under everything else.
 
-use super::{Scratch, flow, fragments, open};
+use super::{Scratch, claim, flow, fragments, open, policy};
 use crate::{
     abi::{
         Address, Flow, Network, Zone,
@@ -53,7 +53,7 @@ pub fn to_uplink_slow<P: PacketMut, W: World>(
     let Some(index) = world.subnet(&scratch.headers.key.src) else {
         return Verdict::PASS;
     };
-    if !open::policy(world, index, scratch.headers.family, &mut scratch.network) {
+    if !policy(world, index, scratch.headers.family, &mut scratch.network) {
         return Verdict::drop(DropReason::NotConfigured);
     }
     if scratch.network.flags & Network::INTERNAL != 0 {
@@ -75,7 +75,7 @@ pub fn to_uplink_slow<P: PacketMut, W: World>(
         return Verdict::drop(DropReason::NoUplink);
     }
     verdict
-        .or_else(|| open::claim(world, scratch))
+        .or_else(|| claim::claim(world, scratch))
         .or_else(|| known(packet, world, &scratch.headers))
         .or_else(|| Verdict::drop(DropReason::NoFlow))
 }
