@@ -36,6 +36,12 @@ pub trait Packet {
     /// more than any chain of headers has.
     fn ensure(&mut self, len: usize) -> bool;
     fn read<T: Wire>(&self, offset: usize) -> Option<T>;
+    /// `offset` itself. In the kernel, the verifier forgets what it knows of it:
+    /// it then walks what follows once, and not once for each way that the
+    /// headers can be laid out.
+    fn forget(&self, offset: usize) -> usize {
+        offset
+    }
     /// It will be cut into segments: it may be longer than it says.
     fn is_burst(&self) -> bool;
 
@@ -236,10 +242,16 @@ impl Headers {
         (self.source_mac, self.to_gateway) = (ethernet.src, ethernet.dst.is_gateway());
         (self.part, self.more) = (Part::Whole, false);
         (self.tcp_flags, self.icmp_kind) = (0, 0);
-        if ethernet.ethertype == ETHERTYPE_IPV4 { self.ipv4(packet) } else { self.ipv6(packet) }
+        if ethernet.ethertype == ETHERTYPE_IPV4 {
+            self.ipv4(packet)?;
+        } else {
+            self.ipv6(packet)?;
+        }
+        self.l4 = packet.forget(self.l4);
+        Ok(())
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn ipv4<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
         if !packet.ensure(ETHERNET_LEN + IPV4_LEN) {
             return Err(DropReason::Malformed);
@@ -266,7 +278,7 @@ impl Headers {
         self.transport(packet)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn ipv6<P: Packet>(&mut self, packet: &mut P) -> Result<(), DropReason> {
         if !packet.ensure(ETHERNET_LEN + IPV6_LEN) {
             return Err(DropReason::Malformed);

@@ -142,6 +142,21 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn forget(&self, offset: usize) -> usize {
+        let mut offset = offset;
+        // Any number that the verifier does not know.
+        let unknown = self.len();
+        // SAFETY: arithmetic on registers, which leaves the value as it was.
+        unsafe {
+            core::arch::asm!(
+                "{0} ^= {1}", "{0} ^= {1}",
+                inout(reg) offset, in(reg) unknown, options(pure, nomem, nostack)
+            );
+        }
+        offset
+    }
+
+    #[inline(always)]
     fn is_burst(&self) -> bool {
         self.gso_size() != 0
     }

@@ -15,7 +15,7 @@ use crate::{
 
 /// Forwards a packet of an answered flow in its steady state. Undecided: there
 /// is no such flow, its state moves, or its route is old.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn established<P: PacketMut, W: World>(
     packet: &mut P,
     world: &mut W,

@@ -36,25 +36,28 @@ pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> 
     if !headers.is_plain() {
         return Verdict::UNDECIDED;
     }
-    // To the gateway: most likely a flow, which knows its sender.
-    if headers.to_gateway {
-        return flow::established(packet, world, &headers);
+    // To the gateway: most likely a flow, which knows its sender. To a
+    // neighbour: most likely none.
+    let (mut network, mut flows) = (0, true);
+    if !headers.to_gateway {
+        let now = world.now();
+        match sender(packet, world, &headers, now) {
+            Ok(endpoint) => {
+                network = endpoint.network;
+                // A published port's container may be answering a neighbour
+                // that came by the host's address.
+                flows = endpoint.flags & Endpoint::PUBLISHED != 0;
+            }
+            // The slow path has the time to find out why.
+            Err(_) => return Verdict::UNDECIDED,
+        }
     }
-    // To a neighbour: most likely none.
-    let now = world.now();
-    let (network, published) = match sender(packet, world, &headers, now) {
-        Ok(endpoint) => (endpoint.network, endpoint.flags & Endpoint::PUBLISHED != 0),
-        // The slow path has the time to find out why.
-        Err(_) => return Verdict::UNDECIDED,
-    };
-    // A published port's container may be answering a neighbour that came by
-    // the host's address.
-    if published {
+    if flows {
         let verdict = flow::established(packet, world, &headers);
         if verdict.is_decided() {
             return verdict;
         }
-        if world.any_flow(&headers.key).is_some() {
+        if headers.to_gateway || world.any_flow(&headers.key).is_some() {
             return Verdict::UNDECIDED;
         }
     }
