@@ -23,7 +23,7 @@ const fn mix_address(hash: u32, address: &Address) -> u32 {
 /// One round of the 32-bit finaliser "lowbias32" (C. Wellons, public domain
 /// constants).
 #[inline(always)]
-const fn mix(hash: u32, word: u32) -> u32 {
+pub(crate) const fn mix(hash: u32, word: u32) -> u32 {
     let mut x = hash ^ word;
     x ^= x >> 16;
     x = x.wrapping_mul(0x7feb_352d);

@@ -95,9 +95,9 @@ impl Topology {
         net.host.veth("up0", &router, "near");
         router.veth("far", &net.outside, "eth0");
         for family in Family::ALL {
-            let prefix = family.pick("24", "64");
+            let (prefix, nodad) = family.pick(("24", ""), ("64", "nodad"));
             let add = |ns: &NetNs, address: IpAddr, link: &str| {
-                ns.ip(&format!("addr add {address}/{prefix} dev {link}"));
+                ns.ip(&format!("addr add {address}/{prefix} dev {link} {nodad}"));
             };
             add(&net.host, family.host(), "up0");
             add(&router, family.near(), "near");

@@ -15,7 +15,7 @@ use netd_tests::{
 const LAST: u16 = 2023;
 const PORTS: usize = (LAST - 1023) as usize;
 /// How long an echo may take: none is lost but for want of a port.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 fn narrowed() -> (Topology, Agent) {
     let net = Topology::new();
@@ -30,15 +30,18 @@ fn client(agent: &Agent, family: Family) -> Container {
     agent.container("client", "--network mine")
 }
 
-/// Opens sockets to one destination until one gets no answer. Gives those
-/// that did.
-fn fill(from: &NetNs, to: SocketAddr) -> Vec<UdpSocket> {
+/// Opens sockets to one destination until one is refused a port. Gives those
+/// that were not.
+fn fill(agent: &Agent, from: &NetNs, to: SocketAddr) -> Vec<UdpSocket> {
+    let before = agent.dropped("snat_ports_exhausted");
     let mut open = Vec::new();
     while open.len() <= PORTS {
         let socket = from.udp_to(to);
         socket.set_read_timeout(Some(PATIENCE)).expect("set a deadline");
         socket.send(b"?").expect("send");
         if socket.recv(&mut [0]).is_err() {
+            let refused = agent.dropped("snat_ports_exhausted") > before;
+            assert!(refused, "no echo, and no port refused, with {} of {PORTS} used", open.len());
             break;
         }
         open.push(socket);
@@ -58,7 +61,7 @@ fn nearly_all_ports_are_used_before_the_first_failure(family: Family) {
     let to = at(family.outside(), 7);
     let before = agent.dropped("snat_ports_exhausted");
 
-    let open = fill(&client.ns, to);
+    let open = fill(&agent, &client.ns, to);
     assert!(open.len() * 100 >= PORTS * 95, "{} of {PORTS} ports", open.len());
     let used = ports(&server);
     assert_eq!(used.len(), open.len(), "each socket has a port of its own");
@@ -108,7 +111,7 @@ fn a_port_of_the_hosts_own_is_never_taken(family: Family) {
         })
         .collect();
 
-    let open = fill(&client.ns, to);
+    let open = fill(&agent, &client.ns, to);
     let used = ports(&server);
     assert!(used.is_disjoint(&own), "{:?}", used.intersection(&own));
     assert!(open.len() >= PORTS - own.len() - PORTS / 20, "{} are used", open.len());
