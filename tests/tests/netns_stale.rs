@@ -90,7 +90,7 @@ fn connections_end_with_their_port_and_others_go_on() {
 }
 
 #[test]
-fn a_port_of_one_host_address_does_not_take_anothers_flows_along() {
+fn a_port_of_one_host_address_does_not_take_the_flows_of_another_along() {
     let net = Topology::new();
     net.host.ip("addr add 192.0.2.9/24 dev up0");
     let agent = net.agent();

@@ -302,7 +302,7 @@ fn it_comes_and_goes_with_an_uplink_and_with_the_agent() {
 }
 
 #[test]
-fn anothers_program_is_left_alone() {
+fn the_program_of_another_is_left_alone() {
     let net = Topology::new();
     let mut other = Kernel::load(1024);
     net.host.run(|| {

@@ -98,8 +98,8 @@ fn of_snat(f: Family) -> Vec<Case> {
     let refusal = seen.complaint(HOST[f], port_unreachable, ALL);
     let refusal = Datagram { ttl: 63, ..refusal };
     let refusal = between(refusal, CLIENT.mac, CLIENT.gateway_mac);
-    let anothers = between(refused.clone(), WEB.mac, WEB.gateway_mac);
-    let anothers = Datagram { src: WEB.address[f], ..anothers };
+    let foreign = between(refused.clone(), WEB.mac, WEB.gateway_mac);
+    let foreign = Datagram { src: WEB.address[f], ..foreign };
     all.extend([
         asked_and(Case::new(FromUplink, "an error by the other end", arrives(by_other_end)))
             .delivers(&CLIENT, &told),
@@ -108,13 +108,9 @@ fn of_snat(f: Family) -> Vec<Case> {
         asked_and(Case::new(FromContainer, "an error about an answer", CLIENT.frame(&refused)))
             .after(FromUplink, frame(UP0, answer.frame()))
             .forwards(UP0, &refusal),
-        asked_and(Case::new(
-            FromContainer,
-            "an error about another's answer",
-            WEB.frame(&anothers),
-        ))
-        .after(FromUplink, frame(UP0, answer.frame()))
-        .drops(DropReason::SpoofedAddress),
+        asked_and(Case::new(FromContainer, "an error about another's answer", WEB.frame(&foreign)))
+            .after(FromUplink, frame(UP0, answer.frame()))
+            .drops(DropReason::SpoofedAddress),
     ]);
     let unmasked = ROUTED.sends(OUTSIDE[f], udp(40_000, 53));
     let out = Datagram { ttl: 63, ..unmasked.clone() };
