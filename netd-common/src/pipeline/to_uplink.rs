@@ -59,6 +59,10 @@ pub fn to_uplink_slow<P: PacketMut, W: World>(
     if scratch.network.flags & Network::INTERNAL != 0 {
         return Verdict::drop(DropReason::Internal);
     }
+    // A container of another network, for which the host has no route.
+    if world.subnet(&scratch.headers.key.dst).is_some() {
+        return Verdict::drop(DropReason::Isolated);
+    }
     if scratch.headers.part != Part::Whole {
         fragments::follow(world, &mut scratch.headers, fragments::Stage::Leaving);
     }

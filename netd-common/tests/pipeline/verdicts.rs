@@ -106,6 +106,7 @@ fn the_table_has_every_verdict_of_every_hook() {
             &[
                 R::Malformed,
                 R::SpoofedAddress,
+                R::Isolated,
                 R::Internal,
                 R::PortsExhausted,
                 R::NoUplink,

@@ -9,7 +9,7 @@ use crate::{
     model::{
         Datagram, Frame, Layer4,
         scene::{
-            CLIENT, Container, Dual, HOST, INNER, NOBODY, OFF, ONE, OUTSIDE, QUIET, ROUTED,
+            APART, CLIENT, Container, Dual, HOST, INNER, NOBODY, OFF, ONE, OUTSIDE, QUIET, ROUTED,
             ROUTER_MAC, UP0, UPLINK_MAC, WEB, family, frame, gateway, incoming,
         },
         std,
@@ -115,6 +115,8 @@ fn safety_net(f: Family) -> Vec<Case> {
             .drops(DropReason::Internal),
         case("to where another route leads", &CLIENT.sends(OFF[f], udp(1, 53)))
             .drops(DropReason::NoUplink),
+        case("to a container of another network", &CLIENT.sends(APART.address[f], udp(1, 53)))
+            .drops(DropReason::Isolated),
         case("to a group", &CLIENT.sends(group, udp(1, 5353))).drops(DropReason::NoUplink),
         case("to the host itself", &CLIENT.sends(HOST[f], syn(1, 22))).drops(DropReason::NoUplink),
         case("of a flow between containers", &own)
