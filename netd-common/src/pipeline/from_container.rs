@@ -3,7 +3,7 @@
 use super::{
     Scratch,
     asked::{self, Admission, Counted},
-    claim, errors, flow, fragments, ndp, open, policy,
+    begin_flow, flow, fragments, ndp, of_a_flow, open, policy,
 };
 use crate::{
     abi::{
@@ -13,7 +13,7 @@ use crate::{
             PROTO_ICMPV6,
         },
     },
-    packet::{Headers, Kind, PacketMut, Part, is_ip},
+    packet::{Headers, Kind, PacketMut, is_ip},
     tables::World,
     verdict::{DropReason, Verdict},
 };
@@ -99,18 +99,7 @@ pub fn from_container_slow<P: PacketMut, W: World>(
         Ok(endpoint) => endpoint.network,
         Err(reason) => return reason.into(),
     };
-    if scratch.headers.part != Part::Whole
-        && fragments::follow(world, &mut scratch.headers, fragments::Stage::Entering)
-            == fragments::Datagram::Broken
-        && open::concerns(world, scratch)
-    {
-        return Verdict::drop(DropReason::FragmentOrder);
-    }
-    let verdict = if scratch.headers.kind == Kind::Error {
-        errors::relate(packet, world, scratch)
-    } else {
-        flow::known(packet, world, scratch)
-    };
+    let verdict = of_a_flow(packet, world, scratch);
     if verdict.is_decided() {
         return verdict;
     }
@@ -119,9 +108,7 @@ pub fn from_container_slow<P: PacketMut, W: World>(
         return verdict;
     }
     let verdict = first_contact(world, scratch, network);
-    verdict
-        .or_else(|| claim::claim(world, scratch))
-        .or_else(|| flow::finish(packet, world, scratch))
+    verdict.or_else(|| begin_flow(packet, world, scratch))
 }
 
 #[inline(always)]

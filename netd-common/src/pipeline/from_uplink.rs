@@ -3,14 +3,14 @@
 use super::{
     Scratch,
     asked::{self, Admission, Counted},
-    claim, errors, flow, fragments, open, policy, uplink_xdp,
+    begin_flow, claim, flow, fragments, of_a_flow, open, policy, uplink_xdp,
 };
 use crate::{
     abi::{
         Address, Family, Network, Uplink, Zone,
         wire::{Ethernet, PROTO_ICMP, PROTO_ICMPV6},
     },
-    packet::{Headers, Kind, PacketMut, Part, is_ip},
+    packet::{Headers, Kind, PacketMut, is_ip},
     tables::World,
     verdict::{DropReason, Verdict},
 };
@@ -54,25 +54,12 @@ pub fn from_uplink_slow<P: PacketMut, W: World>(
     if scratch.headers.read(packet, &ethernet, Zone::Uplink).is_err() {
         return Verdict::PASS;
     }
-    if scratch.headers.part != Part::Whole
-        && fragments::follow(world, &mut scratch.headers, fragments::Stage::Entering)
-            == fragments::Datagram::Broken
-        && open::concerns(world, scratch)
-    {
-        return Verdict::drop(DropReason::FragmentOrder);
-    }
-    let verdict = if scratch.headers.kind == Kind::Error {
-        errors::relate(packet, world, scratch)
-    } else {
-        flow::known(packet, world, scratch)
-    };
+    let verdict = of_a_flow(packet, world, scratch);
     if verdict.is_decided() {
         return verdict;
     }
     let verdict = first_contact(packet, world, scratch);
-    verdict
-        .or_else(|| claim::claim(world, scratch))
-        .or_else(|| flow::finish(packet, world, scratch))
+    verdict.or_else(|| begin_flow(packet, world, scratch))
 }
 
 /// What belongs to no flow. Undecided: its flow is drafted.

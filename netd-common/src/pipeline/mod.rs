@@ -6,8 +6,6 @@
 //! code stays small, and the slow path has a whole stack to itself.
 //!
 //! [`Verdict::UNDECIDED`] of a fast function means: ask the slow one.
-//!
-//! [`Verdict::UNDECIDED`]: crate::verdict::Verdict::UNDECIDED
 
 mod asked;
 mod claim;
@@ -27,8 +25,9 @@ mod uplink_xdp;
 
 use crate::{
     abi::{Family, Network},
-    packet::Headers,
+    packet::{Headers, Kind, PacketMut, Part},
     tables::{Journey, World},
+    verdict::{DropReason, Verdict},
 };
 
 pub use from_container::{from_container, from_container_slow};
@@ -63,6 +62,38 @@ impl Default for Scratch {
             network: Network::default(),
         }
     }
+}
+
+/// A packet of a known flow: itself, an ICMP error about one, or a later
+/// fragment of one. Undecided: it is none.
+#[inline(always)]
+fn of_a_flow<P: PacketMut, W: World>(
+    packet: &mut P,
+    world: &mut W,
+    scratch: &mut Scratch,
+) -> Verdict {
+    if scratch.headers.part != Part::Whole
+        && fragments::follow(world, &mut scratch.headers, fragments::Stage::Entering)
+            == fragments::Datagram::Broken
+        && open::concerns(world, scratch)
+    {
+        return Verdict::drop(DropReason::FragmentOrder);
+    }
+    if scratch.headers.kind == Kind::Error {
+        errors::relate(packet, world, scratch)
+    } else {
+        flow::known(packet, world, scratch)
+    }
+}
+
+/// Opens the flow that was drafted, and sends its first packet.
+#[inline(always)]
+fn begin_flow<P: PacketMut, W: World>(
+    packet: &mut P,
+    world: &mut W,
+    scratch: &mut Scratch,
+) -> Verdict {
+    claim::claim(world, scratch).or_else(|| flow::finish(packet, world, scratch))
 }
 
 /// The policy of a network; `false`: there is none.
