@@ -1,4 +1,5 @@
-//! A container that `netd run` has started, as `netd inspect` shows it.
+//! A container that `netd run` or `docker run` has started, as `inspect` shows
+//! it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -27,6 +28,11 @@ impl Container {
         let list = agent.inspect(&format!("inspect {name}"));
         let shown = one(&list);
         assert_eq!(text(shown, "/Id"), id, "`run -d` prints the id");
+        Self::of(shown, name, id)
+    }
+
+    /// One that runs, as its `inspect` shows it.
+    pub(crate) fn of(shown: &Value, name: &str, id: &str) -> Self {
         let pid = u32::try_from(number(shown, "/State/Pid")).expect("a pid");
         assert_ne!(pid, 0, "a running container has a process: {shown:#}");
         let networks = shown.pointer("/NetworkSettings/Networks").and_then(Value::as_object);

@@ -1,7 +1,9 @@
 //! A test's own directory, and the end of everything that is bound in it:
-//! mounts, namespaces and the processes in those namespaces.
+//! mounts, namespaces and the processes in those namespaces, and their control
+//! groups.
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -41,6 +43,12 @@ impl TestDir {
 
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The control group, of each hierarchy, for what a container engine of the
+    /// test's puts into groups. It goes with the directory.
+    pub fn control_group(&self) -> PathBuf {
+        Path::new("/").join(self.0.file_name().expect("the directory has a name"))
     }
 
     /// Processes whose network namespace is bound somewhere below.
@@ -103,6 +111,29 @@ fn processes_in(namespaces: &[String]) -> Vec<Pid> {
         .collect()
 }
 
+/// Removes the groups of this name, in every hierarchy: a folder below
+/// `/sys/fs/cgroup` with version 1, and itself with version 2.
+fn remove_control_groups(name: &OsStr) {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
+    for group in hierarchies.chain([top.to_owned()]).map(|hierarchy| hierarchy.join(name)) {
+        eventually(DEADLINE, "the test's control groups go", || {
+            remove_groups_below(&group);
+            (!group.exists()).then_some(())
+        });
+    }
+}
+
+/// A group can be removed once its processes have ended and are reaped.
+fn remove_groups_below(group: &Path) {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups_below(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(group);
+}
+
 fn clear(dir: &Path) {
     let namespaces = namespaces_below(dir);
     eventually(DEADLINE, "the test's processes end", || {
@@ -112,6 +143,7 @@ fn clear(dir: &Path) {
         }
         left.is_empty().then_some(())
     });
+    dir.file_name().into_iter().for_each(remove_control_groups);
     for mount in mounts_below(dir).iter().rev() {
         if let Err(e) = umount2(mount, MntFlags::MNT_DETACH) {
             eprintln!("unmount {}: {e}", mount.display());

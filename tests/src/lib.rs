@@ -1,6 +1,7 @@
 //! The fixtures of netd's tests, one vocabulary for all of them: a [`Topology`]
-//! of namespaces, an [`Agent`] in its host namespace, [`Container`]s, programs
-//! and traffic inside any [`NetNs`], and [`Snapshot`]s to compare.
+//! of namespaces, an [`Agent`] and a [`Docker`] in its host namespace,
+//! [`Container`]s, programs and traffic inside any [`NetNs`], and [`Snapshot`]s
+//! to compare.
 //!
 //! Knows netd by its interfaces alone: the command line, the JSON, the files
 //! under `--root`, and the names of maps. Only [`Kernel`] knows the datapath: it
@@ -16,6 +17,7 @@ use std::{
 pub mod agent;
 pub mod container;
 pub mod dir;
+pub mod docker;
 pub mod family;
 pub mod flood;
 pub mod frame;
@@ -35,6 +37,7 @@ pub mod traffic;
 pub use agent::Agent;
 pub use container::Container;
 pub use dir::TestDir;
+pub use docker::Docker;
 pub use family::Family;
 pub use hop::Hop;
 pub use kernel::Kernel;

@@ -26,7 +26,7 @@ pub(crate) fn main(_: &Args) -> Result<()> {
 
 /// Programs that the build, the tests and the demo run, and Debian's packages
 /// of them.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 16] = [
     ("c++", "g++"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -40,6 +40,9 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("traceroute", "traceroute"),
     ("bpftool", "bpftool"),
     ("ps", "procps"),
+    ("dockerd", "docker.io"),
+    ("containerd", "containerd"),
+    ("docker-compose", "docker-compose"),
 ];
 /// A compiler with a prebuilt `core` for the eBPF target.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
