@@ -23,6 +23,8 @@ pub struct Paths {
     pub config: PathBuf,
     /// Docker's plugin socket.
     pub plugin_socket: PathBuf,
+    /// dockerd's own socket.
+    pub docker_socket: PathBuf,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,7 @@ impl Paths {
                 pins: "/sys/fs/bpf/netd".into(),
                 config: "/etc/netd/netd.json".into(),
                 plugin_socket: "/run/docker/plugins/netd.sock".into(),
+                docker_socket: "/var/run/docker.sock".into(),
             };
         };
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
@@ -55,6 +58,7 @@ impl Paths {
             pins: root.join("bpf"),
             config: root.join("netd.json"),
             plugin_socket: root.join("run/plugins/netd.sock"),
+            docker_socket: root.join("run/docker.sock"),
         }
     }
 
@@ -115,6 +119,7 @@ mod tests {
             &paths.pins,
             &paths.config,
             &paths.plugin_socket,
+            &paths.docker_socket,
             &paths.store(),
             &paths.netns_dir(),
             &paths.containers_dir(),

@@ -5,8 +5,8 @@ use super::{Address, Mac, pod};
 
 /// Value of `ENDPOINTS`, by each of the endpoint's addresses: IPv4, IPv6 and
 /// the link-local one that is made of its MAC (RFC 4291, appendix A). Written by the IPAM
-/// controller before a lease is acknowledged, and once the container's end is
-/// in a namespace of its own: `redirect_peer` drops what it can't take there.
+/// controller before a lease is acknowledged. For as long as the container's
+/// end is in the host's namespace `redirect_peer` drops what is for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Endpoint {

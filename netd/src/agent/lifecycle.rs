@@ -18,7 +18,7 @@ use crate::{
     },
     controller::{self, Force},
     kernel::process::{self, Watched},
-    model::{ContainerState, Id, Process},
+    model::{ContainerState, Id, Owner, Process},
     runtime::files::RunDir,
 };
 
@@ -82,11 +82,12 @@ impl Agent {
 
     /// The shim has ended, or never came.
     pub(super) async fn ended(&mut self, id: &Id) {
-        let Some(container) = self.state.containers.get(id) else { return };
+        let own = self.state.containers.get(id).filter(|it| it.owner == Owner::Netd);
+        let Some(container) = own else { return };
         let alive = match &container.state {
             ContainerState::Running(process) => process::is_alive(process.shim, process.start_time),
             ContainerState::Created => false,
-            ContainerState::Exited { .. } => return,
+            ContainerState::Joined | ContainerState::Exited { .. } => return,
         };
         if alive {
             // The notice was for a start that came in time after all.
@@ -126,7 +127,7 @@ impl Agent {
     }
 
     pub(super) async fn container_stop(&mut self, name: &str, stop: &Stop, reply: Reply<()>) {
-        let (id, state) = match controller::find_container(&self.state, name) {
+        let (id, state) = match controller::find_own_container(&self.state, name, "stop") {
             Ok(container) => (container.id.clone(), container.state.clone()),
             Err(error) => return drop(reply.send(Err(error.into()))),
         };
@@ -140,7 +141,7 @@ impl Agent {
                 self.waiting.entry(id.clone()).or_default().push(Waiting::Stop(reply));
                 self.ended(&id).await;
             }
-            ContainerState::Exited { .. } => drop(reply.send(Ok(()))),
+            ContainerState::Joined | ContainerState::Exited { .. } => drop(reply.send(Ok(()))),
         }
     }
 

@@ -5,6 +5,7 @@
 //! becomes a plan (`controller`), the plan is journalled (`store`), run step by
 //! step (`executor`), committed, and only then answered.
 
+mod docker;
 mod exhaustion;
 mod flows;
 mod host;
@@ -25,7 +26,10 @@ use tokio::{
 };
 
 use crate::{
-    api::{Handle, Request},
+    api::{
+        Handle, Request,
+        docker::engine::{EngineError, View},
+    },
     controller::State,
     kernel::{sockdiag, watch},
     model::{Config, Id, config::AddressPool},
@@ -48,6 +52,8 @@ enum Notice {
     Ended(Id),
     /// Programs have told of what they dropped.
     Drops(Vec<Event>),
+    /// What dockerd says of its own.
+    Docker(Result<View, EngineError>),
 }
 
 #[derive(Debug)]
@@ -66,6 +72,7 @@ struct Agent {
     notices: mpsc::Sender<Notice>,
     monitor: monitor::Monitor,
     exhaustion: exhaustion::Exhaustion,
+    docker: docker::Docker,
 }
 
 impl Agent {
@@ -94,6 +101,7 @@ impl Agent {
                 Some(notice) = notices.recv() => match notice {
                     Notice::Ended(id) => self.ended(&id).await,
                     Notice::Drops(drops) => self.tell_drops(&drops),
+                    Notice::Docker(seen) => self.docker_seen(seen).await,
                 },
                 event = changes.recv() => {
                     if event.is_none() {
@@ -107,7 +115,9 @@ impl Agent {
                     if let Err(error) = self.refresh_host(host::Routes::MayHaveChanged).await {
                         tracing::error!("failed to follow the host's links: {error:#}");
                     }
+                    self.collect_lost().await;
                 }
+                () = tokio::time::sleep_until(self.docker.due()) => self.docker_due().await,
                 _ = sweep.tick() => self.sweep(),
                 _ = look.tick(), if self.monitor.is_on() => self.look_after_listeners(),
                 _ = terminate.recv() => break,

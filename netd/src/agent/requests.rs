@@ -78,6 +78,7 @@ impl Agent {
             Request::Flows(to) => reply!(to, self.flow_rows()),
             Request::Stats(to) => reply!(to, self.stat_rows()),
             Request::Monitor(to) => reply!(to, self.listen()),
+            Request::Docker(call, to) => reply!(to, self.docker_call(&call).await),
         }
     }
 
@@ -188,7 +189,7 @@ impl Agent {
 
     /// Plans against a fresh look at the host and carries the plan out. A host
     /// port that was netd's choice and turns out to be taken is chosen again.
-    async fn plan_and_run<T>(
+    pub(super) async fn plan_and_run<T>(
         &mut self,
         plan: impl Fn(&Self, &controller::Host) -> Result<(Plan, T), controller::Error>,
     ) -> Result<T> {
@@ -219,8 +220,16 @@ impl Agent {
     }
 
     /// The intent is on disk before the first step, the changes before the
-    /// answer. A plan that fails is undone and leaves no intent.
+    /// answer. A plan that fails is undone and leaves no intent. One without
+    /// steps needs none.
     async fn journal_and_run(&mut self, plan: &Plan) -> Result<Result<(), ExecError>> {
+        if plan.steps.is_empty() {
+            if !plan.changes.is_empty() {
+                self.store.put(&plan.changes)?;
+                plan.changes.iter().for_each(|change| self.state.commit(change.clone()));
+            }
+            return Ok(Ok(()));
+        }
         let intent = self.store.begin(plan)?;
         if let Err(error) = self.work.run(plan).await {
             tracing::debug!("a plan failed and was undone: {error}");

@@ -1,10 +1,10 @@
 //! From nothing, or from what an earlier agent left, to a serving actor.
 
-use std::{collections::BTreeSet, fs, io, sync::Arc};
+use std::{collections::BTreeSet, fs, io, time::Duration};
 
 use anyhow::Context as _;
 use netd_common::abi::NetworkKey;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::{Agent, channels, host, monitor, work::Work};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     executor::{self, Effects as _},
     kernel::{self, KernelEffects, process},
     model::{
-        Config, ContainerState, Endpoint,
+        Config, ContainerState, Endpoint, Owner,
         config::{ConfigFile, PoolEntry},
     },
     store::Store,
@@ -44,15 +44,31 @@ async fn serve(options: Options, config: Config) -> anyhow::Result<()> {
     // anything. Requests wait until the actor reads them.
     let listener = Listener::bind(&options.paths.socket)?;
     let (handle, requests, notify, notices) = channels();
+    let plugin = match config.docker_plugin.resolve(&options.paths.plugin_socket) {
+        Some(path) => Some(Listener::bind(&path)?),
+        None => None,
+    };
     let agent = Agent::start(options, config, notify).await?;
-    let stop = Arc::new(Notify::new());
-    let stopped = Arc::clone(&stop);
-    let server = tokio::spawn(listener.serve(handle, async move { stopped.notified().await }));
+    let (stop, stopped) = watch::channel(());
+    let server = tokio::spawn(listener.serve(handle.clone(), until_closed(stopped.clone())));
+    let plugin =
+        plugin.map(|listener| tokio::spawn(listener.serve_docker(handle, until_closed(stopped))));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
     let result = agent.serve(requests, notices).await;
-    stop.notify_one();
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+    drop(stop);
+    let servers = async {
+        let _ = server.await;
+        if let Some(plugin) = plugin {
+            let _ = plugin.await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), servers).await;
     result
+}
+
+/// The other end was dropped.
+async fn until_closed(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
 }
 
 /// The file, then the flags over it.
@@ -88,6 +104,7 @@ fn configuration(options: &Options) -> anyhow::Result<Config> {
         flow_table_size: flags.flow_table_size,
         metrics_address: flags.metrics_address,
         docker_plugin: flags.docker_plugin,
+        docker_socket: flags.docker_socket,
     };
     let has_file = file != ConfigFile::default();
     let config = Config::try_from(file.merge(flags));
@@ -104,6 +121,10 @@ impl Agent {
         notices: tokio::sync::mpsc::Sender<super::Notice>,
     ) -> anyhow::Result<Self> {
         let paths = options.paths;
+        let docker = super::docker::Docker::new(
+            config.docker_socket.resolve(&paths.docker_socket),
+            Duration::from_secs(options.docker_patience),
+        );
         let store = Store::open(&paths.store())?;
         let rebooted = store.rebooted(&kernel::sysctl::boot_id()?)?;
         let state = store.load()?;
@@ -133,6 +154,7 @@ impl Agent {
             notices,
             monitor: monitor::Monitor::new(),
             exhaustion: super::exhaustion::Exhaustion::default(),
+            docker,
         };
         agent.undo_intents().await?;
         if let Err(error) = agent.reconcile(rebooted).await {
@@ -164,6 +186,7 @@ impl Agent {
         let plan = controller::plan_default_network(&self.state, &host)
             .map_err(crate::api::ServiceError::from)?;
         self.carry_out(&plan).await?;
+        self.collect_lost().await;
         self.restore().await;
         self.forget_strangers()?;
         self.work.end_sockets();
@@ -220,6 +243,7 @@ impl Agent {
             .state
             .containers
             .values()
+            .filter(|container| container.owner == Owner::Netd)
             .map(|container| (container.id.clone(), container.state.clone()))
             .collect();
         for (id, state) in containers {
@@ -231,7 +255,7 @@ impl Agent {
                 }
                 ContainerState::Running(_) => self.ended(&id).await,
                 ContainerState::Created => self.expect_start(id),
-                ContainerState::Exited { .. } => {}
+                ContainerState::Joined | ContainerState::Exited { .. } => {}
             }
         }
     }
@@ -241,6 +265,8 @@ impl Agent {
 fn is_lost(op: &Op) -> bool {
     match op {
         Op::Veth { netns: Some(path), .. } => !kernel::netns::exists(path),
+        // Its runtime has taken the peer away for good.
+        Op::Veth { netns: None, host, .. } => nix::net::if_::if_nametoindex(host.as_str()).is_err(),
         _ => false,
     }
 }

@@ -248,7 +248,7 @@ pub fn container(state: &State, container: &Container) -> ContainerInspect {
         args,
         state: StateInspect {
             status: state_word(&container.state),
-            running: matches!(container.state, ContainerState::Running(_)),
+            running: matches!(container.state, ContainerState::Running(_) | ContainerState::Joined),
             pid: pid(container).unwrap_or(0),
             exit_code: match container.state {
                 ContainerState::Exited { code: Some(code) } => code,

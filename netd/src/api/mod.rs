@@ -1,8 +1,10 @@
-//! The control API: JSON over HTTP on a unix socket, both ends of it. It
+//! The control API: JSON over HTTP on a unix socket, both ends of it; and
+//! Docker's plugin protocol ([`docker`]) on another. It
 //! knows the shape of requests and answers, and nothing of how they are met:
 //! the agent reads [`Request`]s from the other end of a [`Handle`].
 
 pub mod client;
+pub mod docker;
 pub mod inspect;
 mod listener;
 pub mod monitor;

@@ -58,7 +58,7 @@ pub fn container(state: &State, container: &Container) -> ContainerSummary {
 pub fn state_word(state: &ContainerState) -> &'static str {
     match state {
         ContainerState::Created => "created",
-        ContainerState::Running(_) => "running",
+        ContainerState::Running(_) | ContainerState::Joined => "running",
         ContainerState::Exited { .. } => "exited",
     }
 }

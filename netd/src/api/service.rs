@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use crate::controller::Kind;
 
 use super::{
+    docker::Call,
     monitor::Listener,
     types::{
         Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow,
@@ -44,6 +45,8 @@ pub enum Request {
     Flows(Reply<Vec<FlowRow>>),
     Stats(Reply<Vec<StatRow>>),
     Monitor(Reply<Listener>),
+    /// Docker's, as its plugin; the answer is as it goes out.
+    Docker(Box<Call>, Reply<Value>),
 }
 
 /// The containers that a list shows.

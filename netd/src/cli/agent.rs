@@ -24,6 +24,10 @@ pub struct Args {
     #[arg(long, hide = true)]
     clsact: bool,
 
+    /// Seconds until what Docker seems to have lost is collected.
+    #[arg(long, hide = true, default_value_t = 60)]
+    docker_patience: u64,
+
     #[command(flatten)]
     flags: ConfigFlags,
 }
@@ -36,6 +40,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Attach by clsact filters even where the kernel has TCX.
     pub clsact: bool,
+    /// Seconds until what Docker seems to have lost is collected.
+    pub docker_patience: u64,
     pub flags: ConfigFlags,
 }
 
@@ -106,9 +112,13 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_address: Option<String>,
 
-    /// Docker's plugin socket, or `off`
+    /// Docker's plugin socket, or `off` [default: /run/docker/plugins/netd.sock]
     #[arg(long, value_name = "PATH|off")]
     pub docker_plugin: Option<String>,
+
+    /// dockerd's own socket, where its names are read, or `off` [default: /var/run/docker.sock]
+    #[arg(long, value_name = "PATH|off")]
+    pub docker_socket: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +151,12 @@ pub(super) fn run(
     paths: Paths,
     run_agent: fn(Options) -> anyhow::Result<()>,
 ) -> Outcome {
-    run_agent(Options { paths, config: args.config, clsact: args.clsact, flags: args.flags })?;
+    run_agent(Options {
+        paths,
+        config: args.config,
+        clsact: args.clsact,
+        docker_patience: args.docker_patience,
+        flags: args.flags,
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use super::{
     endpoint::{self, Fixed},
     find_container, find_network,
     network::fresh_id,
+    ownership,
     port::{check_alive, network_of},
     subnets::family_of,
 };
@@ -21,6 +22,7 @@ pub fn plan_connect(state: &State, host: &Host, network: &str, request: &Connect
     let network = find_network(state, network)?;
     let mut container = find_container(state, &request.container)?.clone();
     check_connectable(&container)?;
+    ownership::check(network, &container, "connect")?;
     if container.endpoints.iter().any(|endpoint| endpoint.network == network.id) {
         return Err(Error::Connected { container: container.name, network: network.name.clone() });
     }
@@ -29,7 +31,7 @@ pub fn plan_connect(state: &State, host: &Host, network: &str, request: &Connect
     let endpoint = endpoint::create(state, network, id, fixed, &container.endpoints)?;
 
     let mut plan = Plan::default();
-    plan.apply_all(endpoint::ops(network, &endpoint, &container.netns));
+    plan.apply_all(endpoint::ops(network, &endpoint, container.own_netns()));
     container.endpoints.push(endpoint);
     plan.changes.push(Change::PutContainer(container));
     Ok(plan)
@@ -38,6 +40,7 @@ pub fn plan_connect(state: &State, host: &Host, network: &str, request: &Connect
 pub fn plan_disconnect(state: &State, network: &str, request: &Connect) -> Result<Plan> {
     let network = find_network(state, network)?;
     let mut container = find_container(state, &request.container)?.clone();
+    ownership::check(network, &container, "disconnect")?;
     let Some(place) =
         container.endpoints.iter().position(|endpoint| endpoint.network == network.id)
     else {
@@ -45,7 +48,7 @@ pub fn plan_disconnect(state: &State, network: &str, request: &Connect) -> Resul
     };
     let removed = container.endpoints.remove(place);
     let mut plan = Plan::default();
-    plan.revert_all(endpoint::ops(network, &removed, &container.netns));
+    plan.revert_all(endpoint::ops(network, &removed, container.own_netns()));
     hand_over_default_routes(state, &removed, &mut container, &mut plan)?;
     plan.changes.push(Change::PutContainer(container));
     Ok(plan)

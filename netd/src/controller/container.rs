@@ -9,12 +9,13 @@ use super::{
     lookup::named,
     names,
     network::fresh_id,
+    ownership,
     port::{HostPorts, network_of},
 };
 use crate::{
     api::types::ContainerCreate,
     model::{
-        Container, ContainerState, DEFAULT_NETWORK, Expose, Id, Mode, Network, PortRequest,
+        Container, ContainerState, DEFAULT_NETWORK, Expose, Id, Mode, Network, Owner, PortRequest,
         PortSpec, Process, network::OptionError,
     },
 };
@@ -80,6 +81,7 @@ pub fn plan_container_create(
     let container = Container {
         id: id.clone(),
         name,
+        owner: Owner::Netd,
         mode,
         state: ContainerState::Created,
         command: request.command.clone(),
@@ -98,10 +100,13 @@ pub fn plan_container_create(
 /// The container's command runs.
 pub fn plan_started(state: &State, name: &str, process: Process) -> Result<Plan> {
     let mut container = find_container(state, name)?.clone();
+    ownership::check_container(&container, || format!("docker start {}", container.name))?;
     match container.state {
         ContainerState::Created => container.state = ContainerState::Running(process),
         ContainerState::Running(same) if same == process => return Ok(Plan::default()),
-        ContainerState::Running(_) => return Err(Error::Started(container.name)),
+        ContainerState::Running(_) | ContainerState::Joined => {
+            return Err(Error::Started(container.name));
+        }
         ContainerState::Exited { .. } => return Err(Error::NotRunning(container.name)),
     }
     Ok(Plan { steps: vec![], changes: vec![Change::PutContainer(container)] })
@@ -112,7 +117,7 @@ pub fn plan_started(state: &State, name: &str, process: Process) -> Result<Plan>
 pub fn plan_exited(state: &State, host: &Host, name: &str, code: Option<i32>) -> Result<Plan> {
     let container = find_container(state, name)?;
     let mut plan = Plan::default();
-    if matches!(container.state, ContainerState::Exited { .. }) {
+    if container.owner != Owner::Netd || matches!(container.state, ContainerState::Exited { .. }) {
         return Ok(plan);
     }
     plan.revert_all(ops(state, container)?);
@@ -132,6 +137,10 @@ pub fn plan_exited(state: &State, host: &Host, name: &str, code: Option<i32>) ->
 /// The record and all that is left. Ending the process is the caller's.
 pub fn plan_container_remove(state: &State, host: &Host, name: &str, force: Force) -> Result<Plan> {
     let container = find_container(state, name)?;
+    ownership::check_container(container, || {
+        let force = if force == Force::Yes { "-f " } else { "" };
+        format!("docker rm {force}{}", container.name)
+    })?;
     let running = matches!(container.state, ContainerState::Running(_));
     if running && force == Force::No {
         return Err(Error::Running(container.name.clone()));
@@ -153,7 +162,7 @@ fn ops(state: &State, container: &Container) -> Result<Vec<Op>> {
     }
     for endpoint in &container.endpoints {
         let network = network_of(state, endpoint)?;
-        ops.extend(endpoint::ops(network, endpoint, &container.netns));
+        ops.extend(endpoint::ops(network, endpoint, container.own_netns()));
     }
     Ok(ops)
 }
@@ -171,11 +180,18 @@ fn join<'a>(state: &'a State, network: Option<&str>) -> Result<Join<'a>> {
             Some(other) => {
                 let other = find_container(state, other)?;
                 match other.state {
-                    ContainerState::Running(_) => Ok(Join::Container(other)),
+                    ContainerState::Running(_) | ContainerState::Joined => {
+                        Ok(Join::Container(other))
+                    }
                     _ => Err(Error::JoinStopped(other.id.clone())),
                 }
             }
-            None => find_network(state, name).map(Join::Network),
+            None => {
+                let network = find_network(state, name)?;
+                let instead = || format!("docker run --network {name}");
+                ownership::check_network(network, instead)?;
+                Ok(Join::Network(network))
+            }
         },
     }
 }

@@ -7,11 +7,14 @@ use std::{
 
 use netd_common::abi::Family;
 
-use super::{Change, Error, Host, Plan, Result, State, network, subnets};
+use super::{
+    Change, Error, Host, Plan, Result, State, network,
+    subnets::{self, Except},
+};
 use crate::{
     ipam::{check_pool, encloses, first_gateway, network_of},
     model::{
-        DEFAULT_BRIDGE, DEFAULT_NETWORK, Id, Network, Pool,
+        DEFAULT_BRIDGE, DEFAULT_NETWORK, Id, Network, Owner, Pool,
         config::check_default_bridge,
         network::{
             Border,
@@ -34,7 +37,7 @@ pub fn plan_default_network(state: &State, host: &Host) -> Result<Plan> {
     {
         return Err(Error::DefaultNetworkInUse(endpoints));
     }
-    let except = existing.map(|existing| &existing.id);
+    let except = existing.map_or(Except::Nothing, |existing| Except::Network(&existing.id));
     let setting = match host.config.bip {
         Some(_) => "bip",
         None => "subnet",
@@ -81,6 +84,7 @@ fn wanted(state: &State, host: &Host, existing: Option<&Network>) -> Result<Netw
     network::check_mtu(mtu, &pools)?;
     Ok(Network {
         name: DEFAULT_NETWORK.parse()?,
+        owner: Owner::Netd,
         index: existing.map_or_else(|| network::free_index(state), |existing| existing.index),
         bridge: DEFAULT_BRIDGE
             .parse()
@@ -122,7 +126,7 @@ fn pool(state: &State, host: &Host, id: &Id, existing: Option<&Network>) -> Resu
         (None, Some(fixed_cidr), _) => (fixed_cidr, first_gateway(fixed_cidr, [])?),
         (None, None, Some(kept)) => (kept.subnet, kept.gateway),
         (None, None, None) => {
-            let subnet = subnets::choose(state, host, Family::V4, None, Some(id))?;
+            let subnet = subnets::choose(state, host, Family::V4, None, Except::Network(id))?;
             (subnet, first_gateway(subnet, [])?)
         }
     };
@@ -141,7 +145,7 @@ fn pool6(state: &State, host: &Host, id: &Id, existing: Option<&Network>) -> Res
     if let Some(kept) = existing.and_then(Network::pool6) {
         return Ok(kept.clone());
     }
-    let subnet = subnets::choose(state, host, Family::V6, None, Some(id))?;
+    let subnet = subnets::choose(state, host, Family::V6, None, Except::Network(id))?;
     Ok(Pool {
         subnet,
         ip_range: None,

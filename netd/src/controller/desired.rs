@@ -17,7 +17,7 @@ pub fn desired_ops(state: &State) -> Vec<Op> {
     for (container, endpoint) in endpoints {
         if let Some(network) = state.networks.get(&endpoint.network) {
             ops.extend([
-                veth_op(network, endpoint, &container.netns),
+                veth_op(network, endpoint, container.own_netns()),
                 programs_op(endpoint),
                 lease_op(network, endpoint),
             ]);

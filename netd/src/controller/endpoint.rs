@@ -31,6 +31,56 @@ pub(super) fn create(
     fixed: Fixed,
     others: &[Endpoint],
 ) -> Result<Endpoint> {
+    let (address, address6) = addresses(state, network, fixed)?;
+    let routed = !network.internal;
+    Ok(Endpoint {
+        host_link: IfName::from_id("nd", &id, LINK_DIGITS),
+        container_link: container_link(network, others)?,
+        network: network.id.clone(),
+        address,
+        address6,
+        mac: mac(address.ip(), &id),
+        // They stay with the first that has them.
+        default_route: routed && !others.iter().any(|other| other.default_route),
+        default_route6: routed
+            && address6.is_some()
+            && !others.iter().any(|other| other.default_route6),
+        ports: vec![],
+        id,
+    })
+}
+
+/// One that another program attaches: it names the interface, and tells later
+/// where the default routes are.
+pub(super) fn create_outside(
+    state: &State,
+    network: &Network,
+    id: Id,
+    fixed: Fixed,
+    given: Option<Mac>,
+) -> Result<Endpoint> {
+    let (address, address6) = addresses(state, network, fixed)?;
+    Ok(Endpoint {
+        host_link: IfName::from_id("nd", &id, LINK_DIGITS),
+        container_link: IfName::from_id("nc", &id, LINK_DIGITS),
+        network: network.id.clone(),
+        address,
+        address6,
+        mac: given.unwrap_or_else(|| mac(address.ip(), &id)),
+        default_route: false,
+        default_route6: false,
+        ports: vec![],
+        id,
+    })
+}
+
+/// What was asked for, or the next that are free: of IPv4, and of IPv6 where
+/// the network has it.
+fn addresses(
+    state: &State,
+    network: &Network,
+    fixed: Fixed,
+) -> Result<(IpNetwork, Option<IpNetwork>)> {
     let taken: BTreeSet<IpAddr> = endpoints(state, network)
         .flat_map(|(_, endpoint)| endpoint.addresses().map(|address| address.ip()))
         .collect();
@@ -52,22 +102,7 @@ pub(super) fn create(
         return Err(Error::NoIpv6 { address: asked, network: network.name.clone() });
     }
     let address = address.ok_or(Error::Internal("a network has no IPv4 subnet"))?;
-    let routed = !network.internal;
-    Ok(Endpoint {
-        host_link: IfName::from_id("nd", &id, LINK_DIGITS),
-        container_link: container_link(network, others)?,
-        network: network.id.clone(),
-        address,
-        address6,
-        mac: mac(address.ip(), &id),
-        // They stay with the first that has them.
-        default_route: routed && !others.iter().any(|other| other.default_route),
-        default_route6: routed
-            && address6.is_some()
-            && !others.iter().any(|other| other.default_route6),
-        ports: vec![],
-        id,
-    })
+    Ok((address, address6))
 }
 
 fn check(
@@ -148,26 +183,25 @@ fn mac(ip: IpAddr, id: &Id) -> Mac {
     Mac([0x02, 0x42, a, b, c, d])
 }
 
-/// What an endpoint is made of, in the order of its making.
-pub(super) fn ops(network: &Network, endpoint: &Endpoint, netns: &Path) -> Vec<Op> {
-    [
+/// What an endpoint is made of, in the order of its making; `netns` is
+/// [`Container::own_netns`].
+pub(super) fn ops(network: &Network, endpoint: &Endpoint, netns: Option<&Path>) -> Vec<Op> {
+    let outside = [
         veth_op(network, endpoint, netns),
         programs_op(endpoint),
         // Before the interface comes up and speaks.
         lease_op(network, endpoint),
-        interface_op(network, endpoint, netns),
-    ]
-    .into_iter()
-    .chain(port::ops(network, endpoint))
-    .collect()
+    ];
+    let inside = netns.map(|netns| interface_op(network, endpoint, netns));
+    outside.into_iter().chain(inside).chain(port::ops(network, endpoint)).collect()
 }
 
-pub(super) fn veth_op(network: &Network, endpoint: &Endpoint, netns: &Path) -> Op {
+pub(super) fn veth_op(network: &Network, endpoint: &Endpoint, netns: Option<&Path>) -> Op {
     Op::Veth {
         endpoint: endpoint.id.clone(),
         host: endpoint.host_link.clone(),
         peer: endpoint.container_link.clone(),
-        netns: Some(netns.to_owned()),
+        netns: netns.map(Path::to_owned),
         mac: endpoint.mac,
         mtu: network.mtu,
         bridge: network.bridge.clone(),

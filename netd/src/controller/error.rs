@@ -32,6 +32,12 @@ pub enum Error {
     NoSuchContainer(String),
     #[error("multiple IDs found with provided prefix: {0}")]
     AmbiguousContainer(String),
+    #[error("endpoint {0} not found")]
+    NoSuchEndpoint(String),
+    #[error("endpoint {0} exists already, with other addresses")]
+    EndpointExists(Id),
+    #[error("address pool {0} not found")]
+    NoSuchPool(String),
     #[error("network {0} not found")]
     NoSuchNetwork(String),
     #[error("network {name} is ambiguous ({matches} matches found on ID prefix)")]
@@ -45,6 +51,14 @@ pub enum Error {
     NoSubnet,
     #[error("invalid {what}: {value}")]
     NotAddress { what: &'static str, value: String },
+    #[error("invalid {key}: {value}: true or false is expected")]
+    NotBool { key: &'static str, value: String },
+    #[error("invalid {what}: {value}: an absolute path is expected")]
+    NotPath { what: &'static str, value: String },
+    #[error("unknown address space {0}: netd-local or netd-global is expected")]
+    AddressSpace(String),
+    #[error("bridge driver doesn't support multiple subnets")]
+    MultipleSubnets,
     #[error("invalid subnet {0}: it is of IPv6, which the network doesn't have")]
     Ipv6NotEnabled(IpNetwork),
     #[error("invalid MTU number: {0}: IPv6 needs 1280 at least")]
@@ -59,7 +73,11 @@ pub enum Error {
     #[error("error while removing network: network {name} has active endpoints ({endpoints})")]
     NetworkInUse { name: Name, endpoints: String },
     #[error("invalid pool request: Pool overlaps with other one on this address space")]
-    PoolOverlap { subnet: IpNetwork, network: Name },
+    PoolOverlap {
+        subnet: IpNetwork,
+        /// What it is.
+        with: String,
+    },
     #[error("{what} {subnet} overlaps route {route} of this host")]
     RouteOverlap {
         what: &'static str,
@@ -71,6 +89,13 @@ pub enum Error {
     AddressOverlap { what: &'static str, subnet: IpNetwork, address: IpNetwork, link: IfName },
     #[error("all predefined address pools have been fully subnetted")]
     PoolsExhausted,
+    #[error("{what} {name} belongs to Docker")]
+    Dockers {
+        what: &'static str,
+        name: Name,
+        /// The command that does what was asked.
+        instead: String,
+    },
     #[error("device {0} already exists on this host")]
     LinkExists(IfName),
     #[error("can't apply the configuration of the default network: it has active endpoints ({0})")]
@@ -92,6 +117,8 @@ pub enum Error {
     NoIpv6 { address: IpAddr, network: Name },
     #[error("no available {family} addresses on this network's address pools: {name} ({id})")]
     AddressesExhausted { family: &'static str, name: Name, id: Id },
+    #[error("no available {family} addresses on address pool {pool}")]
+    PoolExhausted { family: &'static str, pool: String },
     #[error("conflicting options: port {what} and the {mode} network mode")]
     PortsInMode { what: &'static str, mode: &'static str },
     #[error("cannot join network of a non running container: {0}")]
@@ -160,9 +187,11 @@ fn family(address: IpAddr) -> &'static str {
 impl Error {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchNetwork(_) | Self::NotPublished { .. } => {
-                Kind::NotFound
-            }
+            Self::NoSuchContainer(_)
+            | Self::NoSuchNetwork(_)
+            | Self::NoSuchEndpoint(_)
+            | Self::NoSuchPool(_)
+            | Self::NotPublished { .. } => Kind::NotFound,
             Self::Address(AddressError::InUse)
             | Self::NetworkExists(_)
             | Self::PredefinedName(_)
@@ -172,11 +201,14 @@ impl Error {
             | Self::RouteOverlap { .. }
             | Self::AddressOverlap { .. }
             | Self::PoolsExhausted
+            | Self::Dockers { .. }
             | Self::LinkExists(_)
             | Self::DefaultNetworkInUse(_)
             | Self::ContainerExists { .. }
             | Self::AddressInUse { .. }
             | Self::AddressesExhausted { .. }
+            | Self::PoolExhausted { .. }
+            | Self::EndpointExists(_)
             | Self::JoinStopped(_)
             | Self::Running(_)
             | Self::NotRunning(_)
@@ -207,15 +239,14 @@ impl Error {
             Self::NetworkInUse { .. } => {
                 "stop its containers, or disconnect them with `netd network disconnect`".into()
             }
-            Self::PoolOverlap { subnet, network } => {
-                format!("{subnet} overlaps a subnet of network {network}")
-            }
+            Self::PoolOverlap { subnet, with } => format!("{subnet} overlaps {with}"),
             Self::RouteOverlap { what: "bip", .. } | Self::AddressOverlap { what: "bip", .. } => {
                 "set `bip` to an address of a subnet that this host doesn't use".into()
             }
             Self::RouteOverlap { .. } | Self::AddressOverlap { .. } => {
                 "choose another subnet, or none: netd then picks one that is free".into()
             }
+            Self::Dockers { instead, .. } => format!("use `{instead}`"),
             Self::PoolsExhausted => {
                 "remove networks with `netd network prune`, name a --subnet, or set `default-address-pools`".into()
             }

@@ -9,11 +9,13 @@
 //! | `run`, `stop`, `rm` | [`plan_container_create`], [`plan_started`], [`plan_exited`], [`plan_container_remove`] |
 //! | the host's MTU changes | [`plan_mtu`] |
 //! | `port …` | [`plan_publish`], [`plan_unpublish`] |
+//! | Docker's | [`docker`] |
 
 mod attach;
 mod container;
 mod default_network;
 mod desired;
+pub mod docker;
 mod endpoint;
 mod error;
 mod lookup;
@@ -21,6 +23,7 @@ mod mtu;
 mod names;
 mod network;
 pub mod op;
+mod ownership;
 mod port;
 pub mod state;
 mod subnets;
@@ -36,6 +39,7 @@ pub use lookup::{find_container, find_network};
 pub use mtu::plan_mtu;
 pub use network::{plan_network_create, plan_network_remove, plan_prune};
 pub use op::{Action, Op, Plan, Sources, Step};
+pub use ownership::find_own_container;
 pub use port::{plan_publish, plan_unpublish};
 pub use state::{Change, Host, HostRoute, State};
 

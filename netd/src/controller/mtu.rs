@@ -52,7 +52,6 @@ fn veth(container: &Container, endpoint: &Endpoint, old: u32, new: u32) -> Op {
     Op::VethMtu {
         endpoint: endpoint.id.clone(),
         host: endpoint.host_link.clone(),
-        peer: endpoint.container_link.clone(),
         netns: container.netns.clone(),
         mac: endpoint.mac,
         old,

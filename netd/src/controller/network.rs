@@ -6,20 +6,20 @@ use ipnetwork::IpNetwork;
 use netd_common::abi::{self, Family};
 
 use super::{
-    Change, Error, Host, Op, Plan, Result, State, find_network,
-    subnets::{self, family_of},
+    Change, Error, Host, Op, Plan, Result, State, find_network, ownership,
+    subnets::{self, Except, family_of},
 };
 use crate::{
     api::types::NetworkCreate,
     ipam::{check_pool, first_gateway, parse_subnet},
     model::{
-        Border, DEFAULT_NETWORK, GatewayMode, Id, IfName, Mac, Name, Network, NetworkOptions, Pool,
-        network::options::MIN_MTU6,
+        Border, DEFAULT_NETWORK, GatewayMode, Id, IfName, Mac, Name, Network, NetworkOptions,
+        Owner, Pool, network::options::MIN_MTU6,
     },
 };
 
 /// Names that mean something else after `--network`.
-const PREDEFINED: [&str; 4] = [DEFAULT_NETWORK, "host", "none", "default"];
+pub(super) const PREDEFINED: [&str; 4] = [DEFAULT_NETWORK, "host", "none", "default"];
 
 /// A new network; its id is the answer.
 pub fn plan_network_create(
@@ -34,9 +34,36 @@ pub fn plan_network_create(
     if state.networks.values().any(|other| other.name == name) {
         return Err(Error::NetworkExists(name));
     }
-    let options = NetworkOptions::parse(&request.options)?;
-    let pools = pools(state, host, request)?;
     let id = fresh_id(state, host, 0)?;
+    let blueprint = Blueprint {
+        id: id.clone(),
+        name,
+        owner: Owner::Netd,
+        options: &request.options,
+        pools: pools(state, host, request)?,
+        internal: request.internal,
+        ipv6: request.ipv6,
+        labels: request.labels.clone(),
+    };
+    Ok((create(state, host, blueprint)?, id))
+}
+
+/// A network as it was asked for, its subnets chosen and checked.
+pub(super) struct Blueprint<'a> {
+    pub(super) id: Id,
+    pub(super) name: Name,
+    pub(super) owner: Owner,
+    /// `-o`.
+    pub(super) options: &'a BTreeMap<String, String>,
+    pub(super) pools: Vec<Pool>,
+    pub(super) internal: bool,
+    pub(super) ipv6: bool,
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+pub(super) fn create(state: &State, host: &Host, blueprint: Blueprint<'_>) -> Result<Plan> {
+    let Blueprint { id, name, owner, options: given, pools, internal, ipv6, labels } = blueprint;
+    let options = NetworkOptions::parse(given)?;
     let bridge = options.bridge.unwrap_or_else(|| IfName::from_id("br-", &id, 12));
     if host.links.contains(&bridge) {
         return Err(Error::LinkExists(bridge));
@@ -52,8 +79,8 @@ pub fn plan_network_create(
         mtu,
         mtu_fixed: options.mtu.is_some(),
         pools,
-        internal: request.internal,
-        ipv6: request.ipv6,
+        internal,
+        ipv6,
         icc: options.icc.unwrap_or(true),
         masquerade: options.masquerade.unwrap_or(true),
         border4: Border {
@@ -69,17 +96,18 @@ pub fn plan_network_create(
         syn_rate: options.syn_rate.unwrap_or(0),
         host_binding: options.host_binding.unwrap_or(config.ip),
         container_prefix: options.container_prefix.unwrap_or_else(|| "eth".into()),
-        options: request.options.clone(),
-        labels: request.labels.clone(),
+        options: given.clone(),
+        labels,
         created: host.now.clone(),
-        id: id.clone(),
+        id,
         name,
+        owner,
     };
     check_modes(&network)?;
     let mut plan = Plan::default();
     plan.apply_all(ops(&network));
     plan.changes.push(Change::PutNetwork(network));
-    Ok((plan, id))
+    Ok(plan)
 }
 
 pub fn plan_network_remove(state: &State, name: &str) -> Result<Plan> {
@@ -87,6 +115,7 @@ pub fn plan_network_remove(state: &State, name: &str) -> Result<Plan> {
         return Err(Error::Predefined(name.to_owned()));
     }
     let network = find_network(state, name)?;
+    ownership::check_network(network, || format!("docker network rm {}", network.name))?;
     if network.name.as_str() == DEFAULT_NETWORK {
         return Err(Error::Predefined(DEFAULT_NETWORK.to_owned()));
     }
@@ -104,7 +133,10 @@ pub fn plan_prune(state: &State) -> (Plan, Vec<Name>) {
     let mut names = vec![];
     for network in state.networks.values() {
         let predefined = network.name.as_str() == DEFAULT_NETWORK;
-        if !predefined && active_endpoints(state, &network.id).is_none() {
+        if !predefined
+            && network.owner == Owner::Netd
+            && active_endpoints(state, &network.id).is_none()
+        {
             remove(&mut plan, network);
             names.push(network.name.clone());
         }
@@ -112,7 +144,7 @@ pub fn plan_prune(state: &State) -> (Plan, Vec<Name>) {
     (plan, names)
 }
 
-fn remove(plan: &mut Plan, network: &Network) {
+pub(super) fn remove(plan: &mut Plan, network: &Network) {
     plan.revert_all(ops(network));
     plan.changes.push(Change::RemoveNetwork(network.id.clone()));
 }
@@ -283,11 +315,11 @@ fn pool(state: &State, host: &Host, family: Family, asked: &Asked) -> Result<Poo
     let subnet = match asked.subnet()? {
         // "Any subnet of this size", as in Docker.
         Some(subnet) if subnet.ip().is_unspecified() => {
-            subnets::choose(state, host, family, Some(subnet.prefix()), None)?
+            subnets::choose(state, host, family, Some(subnet.prefix()), Except::Nothing)?
         }
         Some(subnet) => subnet,
         None if asked.is_any() => return Err(Error::NoSubnet),
-        None => subnets::choose(state, host, family, None, None)?,
+        None => subnets::choose(state, host, family, None, Except::Nothing)?,
     };
     let gateway = match at_most_one("--gateway", &asked.gateways)? {
         Some(gateway) => gateway,
@@ -301,7 +333,7 @@ fn pool(state: &State, host: &Host, family: Family, asked: &Asked) -> Result<Poo
         aux: asked.aux.clone(),
     };
     check_pool(&pool)?;
-    subnets::check(state, host, "subnet", subnet, None)?;
+    subnets::check(state, host, "subnet", subnet, Except::Nothing)?;
     Ok(pool)
 }
 

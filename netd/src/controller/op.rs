@@ -49,7 +49,7 @@ pub enum Op {
     VethMtu {
         endpoint: Id,
         host: IfName,
-        peer: IfName,
+        /// Where the peer is, whatever it is called there.
         netns: PathBuf,
         /// The peer's.
         mac: Mac,

@@ -51,6 +51,15 @@ impl<'a> HostPorts<'a> {
         ports
     }
 
+    /// These are about to go: their host ports are free again.
+    pub(super) fn give_back(&mut self, mappings: &[PortMapping]) {
+        for mapping in mappings {
+            if let Some(users) = self.used.get_mut(&(mapping.protocol, mapping.host_port)) {
+                users.retain(|(ip, _)| *ip != mapping.host_ip);
+            }
+        }
+    }
+
     /// Mappings for a new endpoint, all that is requested or none.
     pub(super) fn allocate_all(
         &mut self,
@@ -471,7 +480,7 @@ fn parse(specs: &[String]) -> Result<Vec<PortSpec>> {
 
 pub(super) fn check_alive(container: &Container) -> Result<()> {
     match container.state {
-        ContainerState::Created | ContainerState::Running(_) => Ok(()),
+        ContainerState::Created | ContainerState::Running(_) | ContainerState::Joined => Ok(()),
         ContainerState::Exited { .. } => Err(Error::NotRunning(container.name.clone())),
     }
 }

@@ -5,13 +5,17 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Config, Container, Id, IfName, Network, Protocol, config::AddressPool};
+use crate::model::{
+    Config, Container, Id, IfName, IpamPool, Network, PoolId, Protocol, config::AddressPool,
+};
 
 /// Everything that is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     pub networks: BTreeMap<Id, Network>,
     pub containers: BTreeMap<Id, Container>,
+    /// Those that Docker's networks draw from, where netd is their IPAM driver.
+    pub pools: BTreeMap<PoolId, IpamPool>,
 }
 
 /// One committed change.
@@ -21,6 +25,8 @@ pub enum Change {
     RemoveNetwork(Id),
     PutContainer(Container),
     RemoveContainer(Id),
+    PutPool(IpamPool),
+    RemovePool(PoolId),
 }
 
 /// What the controller must know of the host, observed before each plan.
@@ -76,6 +82,12 @@ impl State {
             }
             Change::RemoveContainer(id) => {
                 self.containers.remove(&id);
+            }
+            Change::PutPool(pool) => {
+                self.pools.insert(pool.id.clone(), pool);
+            }
+            Change::RemovePool(id) => {
+                self.pools.remove(&id);
             }
         }
     }

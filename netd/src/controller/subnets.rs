@@ -8,7 +8,7 @@ use netd_common::abi::Family;
 use super::{Error, Host, HostRoute, Result, State};
 use crate::{
     ipam::{choose_subnet, default_pools, overlaps},
-    model::{Id, Network, config::AddressPool},
+    model::{Id, IpamPool, Network, config::AddressPool},
 };
 
 /// Routes this short lead to the outside: `0.0.0.0/0`, or `0.0.0.0/1` and
@@ -23,13 +23,14 @@ pub(super) fn choose(
     host: &Host,
     family: Family,
     size: Option<u8>,
-    except: Option<&Id>,
+    except: Except<'_>,
 ) -> Result<IpNetwork> {
     let networks = other_networks(state, except)
         .flat_map(|network| network.pools.iter().map(|pool| pool.subnet));
+    let held = other_pools(state, except).map(|pool| pool.subnet);
     let routes = host_routes(host).map(|route| route.destination);
     let addresses = host.addresses.iter().map(|(_, address)| *address);
-    let used: Vec<IpNetwork> = networks.chain(routes).chain(addresses).collect();
+    let used: Vec<IpNetwork> = networks.chain(held).chain(routes).chain(addresses).collect();
     choose_subnet(&pools(host, family), size, &used).ok_or(Error::PoolsExhausted)
 }
 
@@ -50,19 +51,25 @@ pub(super) fn family_of(ip: IpAddr) -> Family {
     if ip.is_ipv4() { Family::V4 } else { Family::V6 }
 }
 
-/// Refuses a subnet that another network or the host uses. `what` names the
-/// setting, `except` a network that is about to be replaced.
+/// Refuses a subnet that another network, an address pool or the host uses.
+/// `what` names the setting.
 pub(super) fn check(
     state: &State,
     host: &Host,
     what: &'static str,
     subnet: IpNetwork,
-    except: Option<&Id>,
+    except: Except<'_>,
 ) -> Result<()> {
     let of_network = other_networks(state, except)
         .find(|network| network.pools.iter().any(|pool| overlaps(pool.subnet, subnet)));
     if let Some(network) = of_network {
-        return Err(Error::PoolOverlap { subnet, network: network.name.clone() });
+        return Err(Error::PoolOverlap {
+            subnet,
+            with: format!("a subnet of network {}", network.name),
+        });
+    }
+    if let Some(pool) = other_pools(state, except).find(|pool| overlaps(pool.subnet, subnet)) {
+        return Err(Error::PoolOverlap { subnet, with: format!("address pool {}", pool.id) });
     }
     if let Some(route) = host_routes(host).find(|route| overlaps(route.destination, subnet)) {
         return Err(Error::RouteOverlap { what, subnet, route: route.to_string() });
@@ -75,11 +82,25 @@ pub(super) fn check(
     }
 }
 
-fn other_networks<'a>(
-    state: &'a State,
-    except: Option<&'a Id>,
-) -> impl Iterator<Item = &'a Network> {
-    state.networks.values().filter(move |network| Some(&network.id) != except)
+/// What is not in the way of a subnet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Except<'a> {
+    Nothing,
+    /// A network that is about to be replaced.
+    Network(&'a Id),
+    /// The address pool of exactly this subnet: its network's time has come.
+    Pool(IpNetwork),
+}
+
+fn other_networks<'a>(state: &'a State, except: Except<'a>) -> impl Iterator<Item = &'a Network> {
+    let replaced = move |id: &Id| matches!(except, Except::Network(other) if other == id);
+    state.networks.values().filter(move |network| !replaced(&network.id))
+}
+
+/// Those of networks are among the networks' own.
+fn other_pools<'a>(state: &'a State, except: Except<'a>) -> impl Iterator<Item = &'a IpamPool> {
+    let claimed = move |subnet| matches!(except, Except::Pool(other) if other == subnet);
+    state.pools.values().filter(move |pool| !claimed(pool.subnet))
 }
 
 fn host_routes(host: &Host) -> impl Iterator<Item = &HostRoute> {

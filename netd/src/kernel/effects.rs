@@ -83,9 +83,9 @@ impl KernelEffects {
                 let (_, mtu) = from_to(action, *old, *new);
                 link::set_bridge_mtu(&self.netlink, name, *mac, mtu).await
             }
-            Op::VethMtu { endpoint, host, peer, netns, mac, old, new } => {
+            Op::VethMtu { endpoint, host, netns, mac, old, new } => {
                 let (old, mtu) = from_to(action, *old, *new);
-                let inside = netns::set_mtu(netns, peer, *mac, mtu);
+                let inside = netns::set_mtu(netns, *mac, mtu);
                 let outside = link::set_veth_mtu(&self.netlink, endpoint, host, mtu);
                 // Neither end is ever sent more than it takes.
                 if mtu > old {

@@ -202,15 +202,19 @@ impl Interface<'_> {
     }
 }
 
-/// Sets the MTU of a container's side of a veth pair. Nothing to do when the
-/// namespace, or the link in it, is gone.
-pub async fn set_mtu(netns: &Path, name: &IfName, mac: Mac, mtu: u32) -> Result<(), Error> {
+/// Sets the MTU of a container's side of a veth pair, whatever its name: its
+/// runtime may have given it another. Nothing to do when the namespace, or the
+/// link in it, is gone.
+pub async fn set_mtu(netns: &Path, mac: Mac, mtu: u32) -> Result<(), Error> {
     let Some(inside) = open_if_there(netns).await? else { return Ok(()) };
-    let result = match inside.link(name).await {
-        Ok(Some(found)) if found.kind == "veth" && found.mac == Some(mac) => {
-            link::set_mtu(&inside, name, found.index, mtu).await
+    let result = match inside.links().await {
+        Ok(links) => {
+            let own = links.iter().find(|link| link.kind == "veth" && link.mac == Some(mac));
+            match own.map(|link| (link.name.parse::<IfName>(), link.index)) {
+                Some((Ok(name), index)) => link::set_mtu(&inside, &name, index, mtu).await,
+                _ => Ok(()),
+            }
         }
-        Ok(_) => Ok(()),
         Err(error) => Err(error),
     };
     inside.close().await;

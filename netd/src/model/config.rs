@@ -5,7 +5,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
@@ -18,8 +18,6 @@ pub use file::{ConfigFile, KEYS, PoolEntry};
 
 use crate::ipam;
 
-/// Where Docker looks for the plugin's socket.
-pub const DOCKER_PLUGIN: &str = "/run/docker/plugins/netd.sock";
 const FLOW_TABLE_SIZE: u32 = 262_144;
 const FLOW_TABLE_SIZES: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
 /// IPv4's smallest MTU (RFC 791) up to the largest that a link can have.
@@ -45,8 +43,10 @@ pub struct Config {
     pub xdp: Xdp,
     pub flow_table_size: u32,
     pub metrics_address: Option<SocketAddr>,
-    /// `None`: off; the path otherwise.
-    pub docker_plugin: Option<PathBuf>,
+    /// Where Docker finds netd.
+    pub docker_plugin: SocketPlace,
+    /// Where netd finds Docker, to learn its names.
+    pub docker_socket: SocketPlace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,15 @@ pub struct AddressPool {
     pub base: IpNetwork,
     /// Prefix length of the subnets cut from it.
     pub size: u8,
+}
+
+/// A socket's place, where the configuration has a say in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketPlace {
+    /// [`crate::paths::Paths`] knows.
+    Default,
+    At(PathBuf),
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +127,27 @@ impl Default for Config {
             xdp: Xdp::Auto,
             flow_table_size: FLOW_TABLE_SIZE,
             metrics_address: None,
-            docker_plugin: Some(DOCKER_PLUGIN.into()),
+            docker_plugin: SocketPlace::Default,
+            docker_socket: SocketPlace::Default,
+        }
+    }
+}
+
+impl SocketPlace {
+    fn of(text: Option<&str>) -> Self {
+        match text {
+            None => Self::Default,
+            Some("off") => Self::Off,
+            Some(path) => Self::At(path.into()),
+        }
+    }
+
+    /// `None`: there shall be none.
+    pub fn resolve(&self, default: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Default => Some(default.to_owned()),
+            Self::At(path) => Some(path.clone()),
+            Self::Off => None,
         }
     }
 }
@@ -219,11 +248,8 @@ impl TryFrom<ConfigFile> for Config {
                 .flow_table_size
                 .map_or(Ok(default.flow_table_size), check_flow_table_size)?,
             metrics_address: default.metrics_address,
-            docker_plugin: match file.docker_plugin.as_deref() {
-                None => default.docker_plugin,
-                Some("off") => None,
-                Some(path) => Some(path.into()),
-            },
+            docker_plugin: SocketPlace::of(file.docker_plugin.as_deref()),
+            docker_socket: SocketPlace::of(file.docker_socket.as_deref()),
         };
         match config.bip {
             Some(Bip::Address(bip)) => check_default_bridge(

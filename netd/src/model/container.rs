@@ -1,6 +1,9 @@
 //! Containers and their endpoints, as stored.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,8 @@ pub enum ContainerState {
     /// The sandbox is ready, no process yet.
     Created,
     Running(Process),
+    /// Alive, in a sandbox that another program made and minds ([`Owner`]).
+    Joined,
     /// 128 + N: ended by signal N. `None`: nobody saw how it ended.
     Exited {
         code: Option<i32>,
@@ -42,17 +47,30 @@ pub struct Process {
     pub start_time: u64,
 }
 
+/// Who made a network or a container, and alone removes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    #[default]
+    Netd,
+    /// dockerd, by its plugin protocol.
+    Docker,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
+    /// Of a container that is another's: its own id and name where they are
+    /// known, and else those of an endpoint.
     pub id: Id,
     pub name: Name,
+    #[serde(default)]
+    pub owner: Owner,
     pub mode: Mode,
     pub state: ContainerState,
     pub command: Vec<String>,
     /// Removed when its process ends (`--rm`).
     pub auto_remove: bool,
-    /// Namespace file: a bind mount of its own, another container's, or the
-    /// host's.
+    /// Namespace file: a bind mount of its own, another container's, the
+    /// host's, or another program's; empty where that one has made none yet.
     pub netns: PathBuf,
     pub endpoints: Vec<Endpoint>,
     /// RFC 3339, UTC.
@@ -69,7 +87,8 @@ pub struct Endpoint {
     pub mac: Mac,
     /// Host-side veth.
     pub host_link: IfName,
-    /// Name inside the container.
+    /// Name inside the container; outside of it, until its runtime has moved and
+    /// renamed it, where the container is another program's.
     pub container_link: IfName,
     /// This endpoint carries the container's default route of IPv4.
     pub default_route: bool,
@@ -77,6 +96,14 @@ pub struct Endpoint {
     #[serde(default)]
     pub default_route6: bool,
     pub ports: Vec<PortMapping>,
+}
+
+impl Container {
+    /// Where netd itself makes and furnishes interfaces; `None`: another
+    /// program moves them from the host's namespace to the container's.
+    pub fn own_netns(&self) -> Option<&Path> {
+        (self.owner == Owner::Netd).then_some(&self.netns)
+    }
 }
 
 impl Endpoint {

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use netd_common::abi::Family;
 use serde::{Deserialize, Serialize};
 
-use super::{Id, IfName, Mac, Name};
+use super::{Id, IfName, Mac, Name, Owner};
 
 pub(crate) mod options;
 
@@ -22,6 +22,8 @@ pub const DEFAULT_BRIDGE: &str = "netd0";
 pub struct Network {
     pub id: Id,
     pub name: Name,
+    #[serde(default)]
+    pub owner: Owner,
     /// The datapath's key of this network; never 0, never used twice at a time.
     pub index: u32,
     pub bridge: IfName,

@@ -1,5 +1,5 @@
-//! What outlives the agent, in one redb file: networks, containers and the
-//! journal of intents. Every write is one durable transaction. It must not
+//! What outlives the agent, in one redb file: networks, containers, address
+//! pools and the journal of intents. Every write is one durable transaction. It must not
 //! know what a plan's steps do.
 //!
 //! The journal: a plan is written before its first step and deleted in the
@@ -27,6 +27,7 @@ type Json = TableDefinition<'static, &'static str, &'static [u8]>;
 
 const NETWORKS: Json = Json::new("networks");
 const CONTAINERS: Json = Json::new("containers");
+const POOLS: Json = Json::new("pools");
 const INTENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("intents");
 const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
@@ -64,6 +65,7 @@ impl Store {
             // Created here, so that no reader meets a table that isn't there.
             write.open_table(NETWORKS)?;
             write.open_table(CONTAINERS)?;
+            write.open_table(POOLS)?;
             write.open_table(INTENTS)?;
             let mut meta = write.open_table(META)?;
             let found = meta.get(SCHEMA)?.map(|found| found.value().to_owned());
@@ -92,6 +94,11 @@ impl Store {
                 .values(CONTAINERS)?
                 .into_iter()
                 .map(|container: crate::model::Container| (container.id.clone(), container))
+                .collect(),
+            pools: self
+                .values(POOLS)?
+                .into_iter()
+                .map(|pool: crate::model::IpamPool| (pool.id.clone(), pool))
                 .collect(),
         })
     }
@@ -209,6 +216,7 @@ impl Store {
 fn put(write: &WriteTransaction, changes: &[Change]) -> Result<(), redb::Error> {
     let mut networks = write.open_table(NETWORKS)?;
     let mut containers = write.open_table(CONTAINERS)?;
+    let mut pools = write.open_table(POOLS)?;
     for change in changes {
         match change {
             Change::PutNetwork(network) => {
@@ -222,6 +230,12 @@ fn put(write: &WriteTransaction, changes: &[Change]) -> Result<(), redb::Error> 
             }
             Change::RemoveContainer(id) => {
                 containers.remove(id.as_str())?;
+            }
+            Change::PutPool(pool) => {
+                pools.insert(pool.id.as_str(), json(pool).as_slice())?;
+            }
+            Change::RemovePool(id) => {
+                pools.remove(id.as_str())?;
             }
         }
     }
@@ -248,6 +262,7 @@ mod tests {
         crate::model::Network {
             id: Id::from_bytes([byte; 32]),
             name: format!("net{byte}").parse().unwrap(),
+            owner: crate::model::Owner::Netd,
             index: u32::from(byte),
             bridge: format!("br{byte}").parse().unwrap(),
             bridge_mac: "02:6e:64:00:00:01".parse().unwrap(),

@@ -1,6 +1,7 @@
 //! The controller by what it answers and plans.
 
 mod containers;
+mod docker;
 mod fixture;
 mod ipv6;
 mod mtu;

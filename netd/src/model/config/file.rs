@@ -28,6 +28,8 @@ pub struct ConfigFile {
     pub metrics_address: Option<String>,
     /// `off`, or the socket's path.
     pub docker_plugin: Option<String>,
+    /// Likewise.
+    pub docker_socket: Option<String>,
 }
 
 /// `{"base": "10.0.0.0/8", "size": 24}`; `base=10.0.0.0/8,size=24` as a flag.
@@ -39,7 +41,7 @@ pub struct PoolEntry {
 }
 
 /// The keys of [`ConfigFile`], for the nearest to a misspelt one.
-pub const KEYS: [&str; 15] = [
+pub const KEYS: [&str; 16] = [
     "bip",
     "fixed-cidr",
     "default-gateway",
@@ -55,6 +57,7 @@ pub const KEYS: [&str; 15] = [
     "flow-table-size",
     "metrics-address",
     "docker-plugin",
+    "docker-socket",
 ];
 
 impl ConfigFile {
@@ -77,6 +80,7 @@ impl ConfigFile {
             flow_table_size: flags.flow_table_size.or(self.flow_table_size),
             metrics_address: flags.metrics_address.or(self.metrics_address),
             docker_plugin: flags.docker_plugin.or(self.docker_plugin),
+            docker_socket: flags.docker_socket.or(self.docker_socket),
         }
     }
 }

@@ -36,7 +36,7 @@ fn every_key_is_read() {
     assert_eq!(config.uplinks, Some(vec!["eth0".to_owned()]));
     assert_eq!(config.xdp, Xdp::Off);
     assert_eq!(config.flow_table_size, 65536);
-    assert_eq!(config.docker_plugin, None);
+    assert_eq!(config.docker_plugin, SocketPlace::Off);
 }
 
 #[test]
