@@ -120,6 +120,10 @@ impl Agent {
         &self.dir
     }
 
+    pub(crate) fn shared_dir(&self) -> &Arc<TestDir> {
+        &self.dir
+    }
+
     fn log_path(&self) -> PathBuf {
         self.root.join("agent.log")
     }

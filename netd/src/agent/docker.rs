@@ -19,7 +19,7 @@ use crate::{
         ServiceError,
         docker::{
             Call,
-            engine::{EngineError, View},
+            engine::{self, EngineError, View},
             types::{EndpointRef, RequestedAddress, RequestedPool},
         },
     },
@@ -310,7 +310,7 @@ impl Agent {
     /// What dockerd does not list, in two looks that are far enough apart.
     async fn collect_forgotten(&mut self, view: &View) {
         let endpoints: HashSet<&str> =
-            view.containers.iter().flat_map(|it| it.endpoints()).collect();
+            view.containers.iter().flat_map(engine::Container::endpoints).collect();
         let networks: HashSet<&str> = view.networks.iter().map(|it| it.id.as_str()).collect();
         let configs = view.networks.iter().flat_map(|it| it.ipam.config.iter().flatten());
         let subnets: HashSet<&str> = configs.map(|it| it.subnet.as_str()).collect();

@@ -3,14 +3,9 @@
 use std::path::PathBuf;
 
 use super::{
-    Change, Error, Host, Op, Plan, Result, State,
-    attach::fixed_addresses,
-    endpoint, find_container, find_network,
-    lookup::named,
-    names,
-    network::fresh_id,
-    ownership,
-    port::{HostPorts, network_of},
+    Change, Error, Host, Op, Plan, Result, State, attach::fixed_addresses, endpoint,
+    find_container, find_network, host_ports::HostPorts, lookup::named, names, network::fresh_id,
+    ownership, port::network_of,
 };
 use crate::{
     api::types::ContainerCreate,
@@ -176,23 +171,18 @@ fn join<'a>(state: &'a State, network: Option<&str>) -> Result<Join<'a>> {
     match network.unwrap_or(DEFAULT_NETWORK) {
         "none" => Ok(Join::None),
         "host" => Ok(Join::Host),
-        name => match name.strip_prefix("container:") {
-            Some(other) => {
-                let other = find_container(state, other)?;
-                match other.state {
-                    ContainerState::Running(_) | ContainerState::Joined => {
-                        Ok(Join::Container(other))
-                    }
-                    _ => Err(Error::JoinStopped(other.id.clone())),
-                }
-            }
-            None => {
+        name => {
+            let Some(other) = name.strip_prefix("container:") else {
                 let network = find_network(state, name)?;
-                let instead = || format!("docker run --network {name}");
-                ownership::check_network(network, instead)?;
-                Ok(Join::Network(network))
+                ownership::check_network(network, || format!("docker run --network {name}"))?;
+                return Ok(Join::Network(network));
+            };
+            let other = find_container(state, other)?;
+            match other.state {
+                ContainerState::Running(_) | ContainerState::Joined => Ok(Join::Container(other)),
+                _ => Err(Error::JoinStopped(other.id.clone())),
             }
-        },
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod desired;
 pub mod docker;
 mod endpoint;
 mod error;
+mod host_ports;
 mod lookup;
 mod mtu;
 mod names;

@@ -23,7 +23,7 @@ use crate::{
         AddressError, SubnetError, check_address, choose_address, encloses, first_gateway,
         parse_subnet,
     },
-    model::{IpamPool, Network, Owner, Pool, PoolId, network::OptionError},
+    model::{Endpoint, IpamPool, Network, Owner, Pool, PoolId, network::OptionError},
 };
 
 const ADDRESS_TYPE: &str = "RequestAddressType";
@@ -183,7 +183,7 @@ fn endpoint_addresses<'a>(
     pool: &'a IpamPool,
 ) -> impl Iterator<Item = IpAddr> + 'a {
     let endpoints = state.containers.values().flat_map(|container| &container.endpoints);
-    let addresses = endpoints.flat_map(|endpoint| endpoint.addresses());
+    let addresses = endpoints.flat_map(Endpoint::addresses);
     addresses.map(|address| address.ip()).filter(|ip| pool.subnet.contains(*ip))
 }
 
@@ -196,7 +196,7 @@ fn owner(state: &State, pool: &IpamPool, ip: IpAddr) -> String {
     let container = state
         .containers
         .values()
-        .find(|it| it.endpoints.iter().flat_map(|e| e.addresses()).any(|a| a.ip() == ip));
+        .find(|it| it.endpoints.iter().flat_map(Endpoint::addresses).any(|a| a.ip() == ip));
     match container {
         Some(container) => format!("container {}", container.name),
         None => format!("another lease of {}", pool.subnet),

@@ -9,7 +9,8 @@ use crate::{
     controller::{
         Change, Error, Host, Plan, Result, State,
         endpoint::lease_op,
-        port::{self, HostPorts, network_of},
+        host_ports::HostPorts,
+        port::{self, network_of},
     },
     model::{Container, Endpoint, Id, Network, PortRequest, Protocol, port::PortError},
 };

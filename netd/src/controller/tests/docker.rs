@@ -11,20 +11,20 @@ use crate::{
     controller::{
         Error, Op, Plan, docker, find_own_container, plan_connect, plan_network_remove, plan_prune,
     },
-    model::{ContainerState, Id},
+    model::ContainerState,
 };
 
 const NET: &str = "1111111111111111111111111111111111111111111111111111111111111111";
-const WEB: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub(super) const WEB: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const DB: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const CONTAINER: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
 const SANDBOX: &str = "/var/run/docker/netns/0123456789ab";
 
-fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+pub(super) fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn network(subnet: &str, options: Value) -> CreateNetwork {
+pub(super) fn network(subnet: &str, options: &Value) -> CreateNetwork {
     let gateway = subnet.replace(".0/", ".1/");
     let data = json!([{ "AddressSpace": "LocalDefault", "Pool": subnet, "Gateway": gateway }]);
     read(json!({ "NetworkID": NET, "Options": options, "IPv4Data": data, "IPv6Data": null }))
@@ -35,13 +35,17 @@ fn endpoint(id: &str) -> Value {
 }
 
 impl World {
-    fn docker_network(&mut self, request: &CreateNetwork) -> Result<(), Error> {
+    pub(super) fn docker_network(&mut self, request: &CreateNetwork) -> Result<(), Error> {
         let plan = docker::plan_docker_network(&self.state, &self.host, request)?;
         self.run(plan);
         Ok(())
     }
 
-    fn create_endpoint(&mut self, id: &str, interface: Value) -> Result<Interface, Error> {
+    pub(super) fn create_endpoint(
+        &mut self,
+        id: &str,
+        interface: Value,
+    ) -> Result<Interface, Error> {
         let mut request = endpoint(id);
         request["Interface"] = interface;
         let (plan, chosen) = docker::plan_create_endpoint(&self.state, &self.host, &read(request))?;
@@ -57,7 +61,7 @@ impl World {
         Ok(joined)
     }
 
-    fn program(&mut self, id: &str, bindings: Value) -> Result<(), Error> {
+    fn program(&mut self, id: &str, bindings: &Value) -> Result<(), Error> {
         let mut request = endpoint(id);
         request["Options"] = json!({ "com.docker.network.portmap": bindings });
         let plan = docker::plan_program(&self.state, &self.host, &read(request))?;
@@ -75,14 +79,19 @@ impl World {
         self.run(plan);
     }
 
-    fn pool(&mut self, request: Value) -> Result<String, Error> {
+    pub(super) fn pool(&mut self, request: Value) -> Result<String, Error> {
         let request: RequestPool = read(request);
         let (plan, pool) = docker::plan_request_pool(&self.state, &self.host, &request)?;
         self.run(plan);
         Ok(pool.id.to_string())
     }
 
-    fn lease(&mut self, pool: &str, address: &str, gateway: bool) -> Result<String, Error> {
+    pub(super) fn lease(
+        &mut self,
+        pool: &str,
+        address: &str,
+        gateway: bool,
+    ) -> Result<String, Error> {
         let kind = "com.docker.network.gateway";
         let options = if gateway { json!({ "RequestAddressType": kind }) } else { Value::Null };
         let request: AddressRef =
@@ -92,7 +101,7 @@ impl World {
         Ok(address.to_string())
     }
 
-    fn release(&mut self, pool: &str, address: &str) {
+    pub(super) fn release(&mut self, pool: &str, address: &str) {
         let request: AddressRef = read(json!({ "PoolID": pool, "Address": address }));
         let plan = docker::plan_release_address(&self.state, &request).unwrap();
         self.run(plan);
@@ -101,7 +110,7 @@ impl World {
     /// A network with one endpoint, joined.
     fn with_web() -> Self {
         let mut world = Self::new();
-        world.docker_network(&network("172.30.0.0/16", json!({}))).unwrap();
+        world.docker_network(&network("172.30.0.0/16", &json!({}))).unwrap();
         world.create_endpoint(WEB, json!({ "Address": "172.30.0.10/16" })).unwrap();
         world.join(WEB, SANDBOX).unwrap();
         world
@@ -131,7 +140,7 @@ fn a_network_comes_with_dockers_id_subnet_and_options() {
         "com.docker.network.enable_ipv4": true,
         "com.docker.network.enable_ipv6": false,
     });
-    let request = network("172.30.0.0/16", options);
+    let request = network("172.30.0.0/16", &options);
     world.docker_network(&request).unwrap();
     let made = world.get_network(NET);
     assert_eq!((made.bridge.as_str(), made.name.as_str()), ("docker1", &NET[..12]));
@@ -143,7 +152,7 @@ fn a_network_comes_with_dockers_id_subnet_and_options() {
         Plan::default()
     );
     assert!(
-        text(world.docker_network(&network("172.29.0.0/16", json!({}))))
+        text(world.docker_network(&network("172.29.0.0/16", &json!({}))))
             .ends_with("already exists")
     );
     let plan = docker::plan_docker_network_remove(&world.state, NET).unwrap();
@@ -155,8 +164,9 @@ fn a_network_comes_with_dockers_id_subnet_and_options() {
 #[test]
 fn what_netd_cant_do_is_refused_by_name() {
     let mut world = World::new();
-    let refused =
-        |world: &mut World, options| text(world.docker_network(&network("172.30.0.0/16", options)));
+    let refused = |world: &mut World, options| {
+        text(world.docker_network(&network("172.30.0.0/16", &options)))
+    };
     assert_eq!(
         refused(&mut world, json!({ "com.docker.network.enable_ipv4": false })),
         "a network without IPv4 is not supported yet"
@@ -165,13 +175,13 @@ fn what_netd_cant_do_is_refused_by_name() {
         refused(&mut world, json!({ "com.docker.network.generic": { "fast": "yes" } })),
         "unknown option `fast`"
     );
-    let mut two = network("172.30.0.0/16", json!({}));
+    let mut two = network("172.30.0.0/16", &json!({}));
     two.ipv4.push(two.ipv4[0].clone());
     assert_eq!(text(world.docker_network(&two)), "bridge driver doesn't support multiple subnets");
-    let bad = CreateNetwork { network_id: "../x".into(), ..network("172.30.0.0/16", json!({})) };
+    let bad = CreateNetwork { network_id: "../x".into(), ..network("172.30.0.0/16", &json!({})) };
     assert!(text(world.docker_network(&bad)).starts_with("invalid id `../x`"));
     assert_eq!(
-        text(world.docker_network(&network("10.2.5.0/24", json!({})))),
+        text(world.docker_network(&network("10.2.5.0/24", &json!({})))),
         "subnet 10.2.5.0/24 overlaps route 10.2.5.0/24 dev eth0 of this host"
     );
 }
@@ -179,7 +189,7 @@ fn what_netd_cant_do_is_refused_by_name() {
 #[test]
 fn aux_addresses_and_the_default_gateway_among_them_are_read() {
     let mut world = World::new();
-    let mut request = network("172.30.0.0/16", json!({ "com.docker.network.enable_ipv6": true }));
+    let mut request = network("172.30.0.0/16", &json!({ "com.docker.network.enable_ipv6": true }));
     request.ipv4[0].aux_addresses = read(json!({
         "DefaultGatewayIPv4": "172.30.0.9/16",
         "printer": "172.30.0.7",
@@ -202,7 +212,7 @@ fn aux_addresses_and_the_default_gateway_among_them_are_read() {
 #[test]
 fn an_endpoint_lives_and_answers_only_what_was_open() {
     let mut world = World::new();
-    world.docker_network(&network("172.30.0.0/16", json!({}))).unwrap();
+    world.docker_network(&network("172.30.0.0/16", &json!({}))).unwrap();
     let given = json!({ "Address": "172.30.0.10/16", "AddressIPv6": "", "MacAddress": "" });
     let chosen = world.create_endpoint(WEB, given.clone()).unwrap();
     assert_eq!(chosen.address, "");
@@ -287,7 +297,7 @@ fn ports_open_when_docker_says_so_and_close_with_leave() {
     let mut world = World::with_web();
     assert_eq!(world.lease_flags("ndaaaaaaaaaa"), QUIET);
     let bindings = json!([binding(8080, 8080, 80), binding(9000, 9010, 81), binding(0, 0, 82)]);
-    world.program(WEB, bindings.clone()).unwrap();
+    world.program(WEB, &bindings).unwrap();
     let ports = world.ports(WEB);
     assert_eq!(ports[..2], ["0.0.0.0:8080->80/tcp", "0.0.0.0:9000->81/tcp"]);
     assert!(ports[2].ends_with("->82/tcp"));
@@ -299,7 +309,7 @@ fn ports_open_when_docker_says_so_and_close_with_leave() {
     let again = docker::plan_program(&world.state, &world.host, &read(request)).unwrap();
     assert_eq!(again, Plan::default());
     // Other bindings replace them, on the same host port too.
-    world.program(WEB, json!([binding(8080, 8080, 8000)])).unwrap();
+    world.program(WEB, &json!([binding(8080, 8080, 8000)])).unwrap();
     assert_eq!(world.ports(WEB), ["0.0.0.0:8080->8000/tcp"]);
     assert_eq!(world.publish(WEB, "8081:81").unwrap(), ["0.0.0.0:8081->81/tcp"]);
 
@@ -319,7 +329,7 @@ fn ports_that_are_taken_or_make_no_sense_are_refused() {
         ..container("netds")
     };
     world.create(&netds).unwrap();
-    let mut refused = |binding| text(world.program(WEB, json!([binding])));
+    let mut refused = |binding| text(world.program(WEB, &json!([binding])));
     assert_eq!(
         refused(binding(8080, 8080, 80)),
         "Bind for 0.0.0.0:8080 failed: port is already allocated"
@@ -340,11 +350,11 @@ fn ports_that_are_taken_or_make_no_sense_are_refused() {
 fn an_internal_network_has_no_gateway_and_wants_none() {
     let mut world = World::new();
     let options = json!({ "com.docker.network.internal": true });
-    world.docker_network(&network("172.30.0.0/16", options)).unwrap();
+    world.docker_network(&network("172.30.0.0/16", &options)).unwrap();
     world.create_endpoint(WEB, json!({})).unwrap();
     let joined = world.join(WEB, SANDBOX).unwrap();
     assert_eq!((joined.gateway.as_str(), joined.disable_gateway_service), ("", true));
-    assert!(text(world.program(WEB, json!([binding(80, 80, 80)]))).starts_with("can't publish"));
+    assert!(text(world.program(WEB, &json!([binding(80, 80, 80)]))).starts_with("can't publish"));
 }
 
 #[test]
@@ -414,93 +424,4 @@ fn names_are_dockers_once_they_are_known() {
     assert_eq!(world.get(WEB).state, ContainerState::Created);
     world.delete_endpoint(WEB);
     world.assert_consistent();
-}
-
-#[test]
-fn pools_are_given_once_and_step_around_each_other() {
-    let mut world = World::new();
-    let any = json!({ "AddressSpace": "netd-local", "Pool": "", "V6": false });
-    let (first, second) = (world.pool(any.clone()).unwrap(), world.pool(any.clone()).unwrap());
-    assert_eq!(
-        (first.as_str(), second.as_str()),
-        ("netd-local/172.18.0.0/16", "netd-local/172.19.0.0/16")
-    );
-    assert_eq!(
-        text(world.pool(json!({ "Pool": "172.18.4.0/24" }))),
-        "invalid pool request: Pool overlaps with other one on this address space"
-    );
-    assert_eq!(
-        text(world.network("own", "172.19.0.0/24")),
-        text(world.pool(json!({ "Pool": "172.18.0.0/16" })))
-    );
-    assert_eq!(world.pool(json!({ "Pool": "0.0.0.0/24" })).unwrap(), "netd-local/172.20.0.0/24");
-    assert!(world.pool(json!({ "V6": true })).unwrap().starts_with("netd-local/fd"));
-    let plan = docker::plan_release_pool(&world.state, &read(json!({ "PoolID": first })));
-    world.run(plan);
-    assert_eq!(
-        docker::plan_release_pool(&world.state, &read(json!({ "PoolID": first }))),
-        Plan::default()
-    );
-    assert_eq!(world.pool(any).unwrap(), first);
-    assert_eq!(
-        text(world.pool(json!({ "AddressSpace": "LocalDefault" }))),
-        "unknown address space LocalDefault: netd-local or netd-global is expected"
-    );
-    assert_eq!(text(world.pool(json!({ "Options": { "x": "y" } }))), "unknown option `x`");
-    let mut given = 0;
-    while world.pool(json!({})).is_ok() {
-        given += 1;
-    }
-    assert!(given < 40);
-    assert_eq!(
-        text(world.pool(json!({}))),
-        "all predefined address pools have been fully subnetted"
-    );
-}
-
-#[test]
-fn addresses_are_leased_with_dockers_texts() {
-    let mut world = World::new();
-    let request = json!({ "Pool": "172.30.0.0/16", "SubPool": "172.30.5.0/29" });
-    let pool = world.pool(request).unwrap();
-    assert_eq!(pool, "netd-local/172.30.0.0/16/172.30.5.0/29");
-    assert_eq!(world.lease(&pool, "", true).unwrap(), "172.30.0.1/16");
-    assert_eq!(world.lease(&pool, "172.30.5.1", false).unwrap(), "172.30.5.1/16");
-    let given: Vec<_> = (0..7).map(|_| world.lease(&pool, "", false).unwrap()).collect();
-    assert_eq!(given[..2], ["172.30.5.0/16", "172.30.5.2/16"]);
-    assert_eq!(
-        text(world.lease(&pool, "", false)),
-        format!("no available IPv4 addresses on address pool {pool}")
-    );
-    assert_eq!(text(world.lease(&pool, "172.30.5.2", false)), "Address already in use");
-    assert_eq!(text(world.lease(&pool, "172.30.255.255", false)), "Address already in use");
-    assert_eq!(
-        text(world.lease(&pool, "10.0.0.1", false)),
-        "no configured subnet contains IP address 10.0.0.1"
-    );
-    world.release(&pool, "172.30.5.2");
-    world.release(&pool, "172.30.5.2");
-    assert_eq!(world.lease(&pool, "", false).unwrap(), "172.30.5.2/16");
-    assert_eq!(text(world.lease("nowhere", "", false)), "address pool nowhere not found");
-    world.release("nowhere", "10.0.0.1");
-}
-
-#[test]
-fn a_lease_of_a_living_endpoint_stays_and_a_strayed_one_is_seen() {
-    let mut world = World::new();
-    let pool = world.pool(json!({ "Pool": "172.30.0.0/16" })).unwrap();
-    assert_eq!(world.lease(&pool, "", true).unwrap(), "172.30.0.1/16");
-    world.docker_network(&network("172.30.0.0/16", json!({}))).unwrap();
-    assert_eq!(world.lease(&pool, "172.30.0.10", false).unwrap(), "172.30.0.10/16");
-    let strayed = docker::strayed_leases(&world.state);
-    assert_eq!(strayed.iter().map(|it| it.address.as_str()).collect::<Vec<_>>(), ["172.30.0.10"]);
-    world.create_endpoint(WEB, json!({ "Address": "172.30.0.10/16" })).unwrap();
-    assert!(docker::strayed_leases(&world.state).is_empty());
-    world.release(&pool, "172.30.0.10");
-    assert_eq!(text(world.lease(&pool, "172.30.0.10", false)), "Address already in use");
-    // What netd collects takes its lease with it.
-    let id = Id::try_from(WEB.to_owned()).unwrap();
-    let plan = docker::plan_forget_endpoint(&world.state, &id).unwrap();
-    world.run(plan);
-    assert_eq!(world.lease(&pool, "172.30.0.10", false).unwrap(), "172.30.0.10/16");
 }

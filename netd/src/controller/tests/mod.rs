@@ -2,6 +2,7 @@
 
 mod containers;
 mod docker;
+mod docker_ipam;
 mod fixture;
 mod ipv6;
 mod mtu;
