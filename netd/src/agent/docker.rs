@@ -307,6 +307,13 @@ impl Agent {
         }
     }
 
+    /// After a boot no endpoint is left, nor is an address in use.
+    pub(super) async fn release_leases_of_last_boot(&mut self) {
+        for lease in docker::strayed_leases(&self.state) {
+            self.collected(docker::plan_release_address(&self.state, &lease)).await;
+        }
+    }
+
     /// What dockerd does not list, in two looks that are far enough apart.
     async fn collect_forgotten(&mut self, view: &View) {
         let endpoints: HashSet<&str> =

@@ -187,6 +187,9 @@ impl Agent {
             .map_err(crate::api::ServiceError::from)?;
         self.carry_out(&plan).await?;
         self.collect_lost().await;
+        if rebooted {
+            self.release_leases_of_last_boot().await;
+        }
         self.restore().await;
         self.forget_strangers()?;
         self.work.end_sockets();

@@ -25,8 +25,12 @@ pub enum Change {
     RemoveNetwork(Id),
     PutContainer(Container),
     RemoveContainer(Id),
+    /// A pool as it is made: its leases are changes of their own.
     PutPool(IpamPool),
+    /// With its leases.
     RemovePool(PoolId),
+    Lease(PoolId, IpAddr),
+    Release(PoolId, IpAddr),
 }
 
 /// What the controller must know of the host, observed before each plan.
@@ -88,6 +92,12 @@ impl State {
             }
             Change::RemovePool(id) => {
                 self.pools.remove(&id);
+            }
+            Change::Lease(id, ip) => {
+                self.pools.get_mut(&id).map(|pool| pool.leases.insert(ip));
+            }
+            Change::Release(id, ip) => {
+                self.pools.get_mut(&id).map(|pool| pool.leases.remove(&ip));
             }
         }
     }

@@ -21,6 +21,8 @@ pub struct IpamPool {
     pub subnet: IpNetwork,
     /// Where automatic addresses come from; within `subnet`.
     pub range: Option<IpNetwork>,
+    /// Stored one by one.
+    #[serde(skip)]
     pub leases: BTreeSet<IpAddr>,
     /// RFC 3339, UTC.
     pub created: String,

@@ -8,7 +8,10 @@
 
 mod error;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use redb::{
     Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition,
@@ -20,7 +23,7 @@ pub use self::error::StoreError;
 use self::error::{Doing, translate};
 use crate::{
     controller::{Change, Plan, State},
-    model::Id,
+    model::{Id, IpamPool, PoolId},
 };
 
 type Json = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -28,6 +31,8 @@ type Json = TableDefinition<'static, &'static str, &'static [u8]>;
 const NETWORKS: Json = Json::new("networks");
 const CONTAINERS: Json = Json::new("containers");
 const POOLS: Json = Json::new("pools");
+/// By pool and address.
+const LEASES: TableDefinition<(&str, &str), ()> = TableDefinition::new("leases");
 const INTENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("intents");
 const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
@@ -66,6 +71,7 @@ impl Store {
             write.open_table(NETWORKS)?;
             write.open_table(CONTAINERS)?;
             write.open_table(POOLS)?;
+            write.open_table(LEASES)?;
             write.open_table(INTENTS)?;
             let mut meta = write.open_table(META)?;
             let found = meta.get(SCHEMA)?.map(|found| found.value().to_owned());
@@ -95,12 +101,30 @@ impl Store {
                 .into_iter()
                 .map(|container: crate::model::Container| (container.id.clone(), container))
                 .collect(),
-            pools: self
-                .values(POOLS)?
-                .into_iter()
-                .map(|pool: crate::model::IpamPool| (pool.id.clone(), pool))
-                .collect(),
+            pools: self.pools()?,
         })
+    }
+
+    fn pools(&self) -> Result<BTreeMap<PoolId, IpamPool>, StoreError> {
+        let pools = self.values::<IpamPool>(POOLS)?;
+        let mut pools: BTreeMap<_, _> =
+            pools.into_iter().map(|pool| (pool.id.clone(), pool)).collect();
+        let leases = self.read(|read| {
+            let mut found = Vec::new();
+            for entry in read.open_table(LEASES)?.iter()? {
+                let (key, _) = entry?;
+                let (pool, address) = key.value();
+                found.push((PoolId::from(pool.to_owned()), address.to_owned()));
+            }
+            Ok(found)
+        })?;
+        for (id, address) in leases {
+            // One that is no address was written by nobody.
+            if let (Some(pool), Ok(address)) = (pools.get_mut(&id), address.parse()) {
+                pool.leases.insert(address);
+            }
+        }
+        Ok(pools)
     }
 
     /// Writes `plan` to the journal: to be called before its first step.
@@ -217,6 +241,7 @@ fn put(write: &WriteTransaction, changes: &[Change]) -> Result<(), redb::Error> 
     let mut networks = write.open_table(NETWORKS)?;
     let mut containers = write.open_table(CONTAINERS)?;
     let mut pools = write.open_table(POOLS)?;
+    let mut leases = write.open_table(LEASES)?;
     for change in changes {
         match change {
             Change::PutNetwork(network) => {
@@ -236,6 +261,13 @@ fn put(write: &WriteTransaction, changes: &[Change]) -> Result<(), redb::Error> 
             }
             Change::RemovePool(id) => {
                 pools.remove(id.as_str())?;
+                leases.retain(|(pool, _), ()| pool != id.as_str())?;
+            }
+            Change::Lease(id, ip) => {
+                leases.insert((id.as_str(), ip.to_string().as_str()), ())?;
+            }
+            Change::Release(id, ip) => {
+                leases.remove((id.as_str(), ip.to_string().as_str()))?;
             }
         }
     }
@@ -348,6 +380,40 @@ mod tests {
         let second = store.begin(&Plan::default()).unwrap();
         let order: Vec<_> = store.pending().unwrap().into_iter().map(|p| p.0).collect();
         assert_eq!(order, [second, first]);
+    }
+
+    #[test]
+    fn a_pools_leases_are_kept_one_by_one_and_go_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s")).unwrap();
+        let pool = |subnet: &str| {
+            let subnet = subnet.parse().unwrap();
+            IpamPool {
+                id: PoolId::new("netd-local", subnet, None),
+                subnet,
+                range: None,
+                leases: [].into(),
+                created: String::new(),
+            }
+        };
+        let (one, other) = (pool("10.1.0.0/16"), pool("10.2.0.0/16"));
+        let lease = |pool: &IpamPool, ip: &str| Change::Lease(pool.id.clone(), ip.parse().unwrap());
+        store
+            .put(&[
+                Change::PutPool(one.clone()),
+                Change::PutPool(other.clone()),
+                lease(&one, "10.1.0.1"),
+                lease(&one, "10.1.0.2"),
+                lease(&other, "10.2.0.1"),
+                Change::Release(one.id.clone(), "10.1.0.2".parse().unwrap()),
+            ])
+            .unwrap();
+        let pools = store.load().unwrap().pools;
+        assert_eq!(pools[&one.id].leases, ["10.1.0.1".parse().unwrap()].into());
+        store.put(&[Change::RemovePool(one.id.clone()), Change::PutPool(one.clone())]).unwrap();
+        let pools = store.load().unwrap().pools;
+        assert!(pools[&one.id].leases.is_empty());
+        assert_eq!(pools[&other.id].leases.len(), 1);
     }
 
     #[test]

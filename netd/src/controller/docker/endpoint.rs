@@ -181,13 +181,9 @@ pub fn plan_forget_endpoint(state: &State, id: &Id) -> Result<Plan> {
     let network = network_of(state, endpoint)?;
     for pool in state.pools.values() {
         let own = network.pools.iter().any(|own| own.subnet == pool.subnet);
-        let leased = endpoint.addresses().filter(|address| pool.leases.contains(&address.ip()));
-        let leased: Vec<_> = leased.map(|address| address.ip()).collect();
-        if own && !leased.is_empty() {
-            let mut pool = pool.clone();
-            pool.leases.retain(|lease| !leased.contains(lease));
-            plan.changes.push(Change::PutPool(pool));
-        }
+        let leased = endpoint.addresses().map(|address| address.ip());
+        let leased = leased.filter(|ip| own && pool.leases.contains(ip));
+        plan.changes.extend(leased.map(|ip| Change::Release(pool.id.clone(), ip)));
     }
     Ok(plan)
 }

@@ -96,23 +96,23 @@ pub fn plan_release_pool(state: &State, request: &PoolRef) -> Plan {
 /// `RequestAddress`; the address and its subnet's prefix are the answer.
 pub fn plan_request_address(state: &State, request: &AddressRef) -> Result<(Plan, IpNetwork)> {
     let id = PoolId::from(request.pool_id.clone());
-    let mut pool = state.pools.get(&id).ok_or_else(|| Error::NoSuchPool(id.to_string()))?.clone();
+    let pool = state.pools.get(&id).ok_or_else(|| Error::NoSuchPool(id.to_string()))?;
     let is_gateway = request.options.get(ADDRESS_TYPE).is_some_and(|kind| kind == GATEWAY);
-    let taken = taken(state, &pool);
+    let taken = taken(state, pool);
     let ip = match request.address.as_str() {
         "" if is_gateway => {
             let first = first_gateway(pool.subnet, &taken);
-            first.map_err(|_| exhausted(state, &pool))?
+            first.map_err(|_| exhausted(state, pool))?
         }
         "" => {
-            let free = choose_address(&bare(&pool), &taken);
-            free.ok_or_else(|| exhausted(state, &pool))?
+            let free = choose_address(&bare(pool), &taken);
+            free.ok_or_else(|| exhausted(state, pool))?
         }
         text => {
             let ip = address_of("address", text)?;
-            check_address(&[bare(&pool)], &taken, ip).map_err(|error| match error {
+            check_address(&[bare(pool)], &taken, ip).map_err(|error| match error {
                 AddressError::InUse => {
-                    Error::AddressInUse { address: ip, owner: owner(state, &pool, ip) }
+                    Error::AddressInUse { address: ip, owner: owner(state, pool, ip) }
                 }
                 outside @ AddressError::NotInSubnet(_) => Error::Address(outside),
             })?;
@@ -121,9 +121,8 @@ pub fn plan_request_address(state: &State, request: &AddressRef) -> Result<(Plan
     };
     let address = IpNetwork::new(ip, pool.subnet.prefix())
         .map_err(|_| Error::Internal("a subnet has a prefix that is none"))?;
-    pool.leases.insert(ip);
     let mut plan = Plan::default();
-    plan.changes.push(Change::PutPool(pool));
+    plan.changes.push(Change::Lease(id, ip));
     Ok((plan, address))
 }
 
@@ -137,9 +136,7 @@ pub fn plan_release_address(state: &State, request: &AddressRef) -> Result<Plan>
     };
     let ip = address_of("address", &request.address)?;
     if pool.leases.contains(&ip) && !endpoint_addresses(state, pool).any(|used| used == ip) {
-        let mut pool = pool.clone();
-        pool.leases.remove(&ip);
-        plan.changes.push(Change::PutPool(pool));
+        plan.changes.push(Change::Release(pool.id.clone(), ip));
     }
     Ok(plan)
 }
@@ -151,17 +148,8 @@ pub fn strayed_leases(state: &State) -> Vec<AddressRef> {
     for pool in state.pools.values() {
         // Of another driver's network netd knows no endpoint.
         let Some(network) = network_of(state, pool) else { continue };
-        let set_aside: BTreeSet<IpAddr> = network
-            .pools
-            .iter()
-            .flat_map(|it| {
-                std::iter::once(it.gateway)
-                    .chain(it.default_gateway)
-                    .chain(it.aux.values().copied())
-            })
-            .chain(endpoint_addresses(state, pool))
-            .collect();
-        let stray = pool.leases.difference(&set_aside);
+        let used = set_aside(network, pool).chain(endpoint_addresses(state, pool)).collect();
+        let stray = pool.leases.difference(&used);
         strayed.extend(stray.map(|ip| AddressRef {
             pool_id: pool.id.to_string(),
             address: ip.to_string(),
@@ -187,9 +175,19 @@ fn endpoint_addresses<'a>(
     addresses.map(|address| address.ip()).filter(|ip| pool.subnet.contains(*ip))
 }
 
-/// Leased, or used by an endpoint all the same.
+/// Leased; or in use all the same, by an endpoint or as what the network has
+/// set aside.
 fn taken(state: &State, pool: &IpamPool) -> BTreeSet<IpAddr> {
-    pool.leases.iter().copied().chain(endpoint_addresses(state, pool)).collect()
+    let network = network_of(state, pool).into_iter();
+    let aside = network.flat_map(|it| set_aside(it, pool));
+    pool.leases.iter().copied().chain(aside).chain(endpoint_addresses(state, pool)).collect()
+}
+
+fn set_aside<'a>(network: &'a Network, pool: &'a IpamPool) -> impl Iterator<Item = IpAddr> + 'a {
+    let own = network.pools.iter().filter(|it| it.subnet == pool.subnet);
+    own.flat_map(|it| {
+        std::iter::once(it.gateway).chain(it.default_gateway).chain(it.aux.values().copied())
+    })
 }
 
 fn owner(state: &State, pool: &IpamPool, ip: IpAddr) -> String {
