@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use aya::{
@@ -265,9 +266,15 @@ impl Kernel {
 
     /// Runs a packet through a hook. To be called inside [`Kernel::namespace`].
     pub fn run(&mut self, hook: Hook, frame: &Frame) -> Ran {
+        self.run_for(hook, frame).0
+    }
+
+    /// As [`Kernel::run`]; also says how long the programs took, which for XDP
+    /// nobody measures yet.
+    pub fn run_for(&mut self, hook: Hook, frame: &Frame) -> (Ran, Duration) {
         assert!(!frame.vlan && !frame.translated, "a test run can't say so");
         if hook == Hook::UplinkXdp {
-            return self.run_xdp(frame);
+            return (self.run_xdp(frame), Duration::ZERO);
         }
         let mut context = [0; SK_BUFF_LEN];
         let mut put = |at: usize, value: u32| {
@@ -289,7 +296,7 @@ impl Kernel {
             })
             .unwrap_or_else(|e| panic!("run {} on {frame:02x?}: {e:?}", hook.name()));
         out.truncate(result.data_size_out as usize);
-        Ran { action: result.return_value.cast_signed(), bytes: out }
+        (Ran { action: result.return_value.cast_signed(), bytes: out }, result.duration)
     }
 
     fn run_xdp(&mut self, frame: &Frame) -> Ran {

@@ -1,10 +1,12 @@
 //! netd's build and test commands: `cargo xtask COMMAND`. This file only
 //! dispatches; each command is one module.
 
+mod bench;
 mod build;
 mod demo;
 mod fuzz;
 mod lint;
+mod load;
 mod run;
 mod setup;
 mod shell;
@@ -37,6 +39,11 @@ enum Command {
     Test(test::Args),
     /// Look for packets that break a rule of the pipeline's
     Fuzz(fuzz::Args),
+    /// Measure netd beside what people use instead, and draw the result
+    Bench(bench::Args),
+    /// The benchmark's load generator
+    #[command(hide = true)]
+    Load(load::Args),
     /// Check formatting, lints, spelling and dependencies
     Lint(lint::Args),
 }
@@ -49,6 +56,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
+        Command::Bench(args) => bench::main(&args),
+        Command::Load(args) => load::main(&args),
         Command::Lint(args) => lint::main(&args),
     };
     match result {

@@ -226,6 +226,30 @@ pub(crate) fn ensure_typos(version: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Installs one of Debian's packages, for a file of it that a contender in the
+/// benchmark needs.
+pub(crate) fn ensure_file(file: &str, package: &'static str) -> Result<()> {
+    if Path::new(file).is_file() {
+        return Ok(());
+    }
+    install(&[Missing {
+        what: file.to_owned(),
+        packages: vec![package],
+        elsewhere: format!("install what your distribution has of Debian's `{package}`"),
+    }])?;
+    if !Path::new(file).is_file() {
+        bail!("Debian's `{package}` has no {file}");
+    }
+    Ok(())
+}
+
+/// Builds a contender in the benchmark from its published source, into the
+/// workspace's own folder.
+pub(crate) fn install_contender(name: &str, version: &str) -> Result<()> {
+    let mut command = install_tool(name, version);
+    shell::run_quietly(&format!("Building {name} (some minutes)"), &mut command)
+}
+
 fn is_version(program: &Path, version: &str) -> bool {
     let output = Command::new(program).arg("--version").output();
     output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version))

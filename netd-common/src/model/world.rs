@@ -1,6 +1,9 @@
 //! The maps, the routes and the clock in ordinary memory.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashMap, HashSet},
+};
 
 use super::{scene::Dual, std};
 use crate::{
@@ -91,6 +94,8 @@ pub struct World {
     pub now: u32,
     /// By hook and outcome.
     pub stats: BTreeMap<(u32, u32), Counter>,
+    /// Operations on maps so far: what a packet costs, whatever the machine.
+    pub map_operations: Cell<u64>,
     pub(super) scratch: Scratch,
 }
 
@@ -130,6 +135,7 @@ impl Default for World {
             routes: std::vec![],
             now: 1_000,
             stats: BTreeMap::new(),
+            map_operations: Cell::new(0),
             scratch: Scratch::default(),
         }
     }
@@ -149,6 +155,11 @@ impl World {
 
     pub fn counter(&self, hook: Hook, outcome: u32) -> Counter {
         self.stats.get(&(hook as u32, outcome)).copied().unwrap_or_default()
+    }
+
+    /// Counts an operation on a map.
+    fn touch(&self) {
+        self.map_operations.set(self.map_operations.get() + 1);
     }
 
     pub(super) fn count(&mut self, hook: Hook, verdict: Verdict, bytes: u64) {
@@ -183,26 +194,35 @@ fn is_strict(address: &Address) -> bool {
 
 impl Tables for World {
     fn config(&self) -> Option<Config> {
+        self.touch();
         self.config
     }
 
     fn route_generation(&self) -> u16 {
+        self.touch();
         self.config.map_or(0, |config| config.route_generation)
     }
 
     fn flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.touch();
         self.flows.get_mut(key)
     }
 
     fn embryo(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.touch();
         self.embryonic.get_mut(key)
     }
 
     fn any_flow(&mut self, key: &FlowKey) -> Option<&mut Flow> {
+        self.touch();
+        if !self.flows.contains_key(key) {
+            self.touch();
+        }
         self.flows.get_mut(key).or_else(|| self.embryonic.get_mut(key))
     }
 
     fn claim_embryo(&mut self, key: &FlowKey, flow: &Flow) -> bool {
+        self.touch();
         if self.embryonic.contains_key(key) {
             return false;
         }
@@ -211,10 +231,12 @@ impl Tables for World {
     }
 
     fn put_embryo(&mut self, key: &FlowKey, flow: &Flow) {
+        self.touch();
         self.embryonic.insert(*key, *flow);
     }
 
     fn promote(&mut self, key: &FlowKey, state: State) -> bool {
+        self.touch();
         let full = self.flows.len() >= self.flows_capacity;
         let Some(embryo) = self.embryonic.get(key) else {
             return false;
@@ -227,75 +249,93 @@ impl Tables for World {
     }
 
     fn remove_flow(&mut self, key: &FlowKey) {
+        self.touch();
         self.flows.remove(key);
     }
 
     fn remove_embryo(&mut self, key: &FlowKey) {
+        self.touch();
         self.embryonic.remove(key);
     }
 
     fn endpoint(&mut self, address: &Address) -> Option<&mut Endpoint> {
+        self.touch();
         self.endpoints.get_mut(address)
     }
 
     fn link(&self, ifindex: u32) -> Option<Link> {
+        self.touch();
         self.links.get(&ifindex).copied()
     }
 
     fn network(&self, index: u32, family: Family) -> Option<Network> {
+        self.touch();
         self.networks.get(&NetworkKey::new(index, family)).copied()
     }
 
     fn is_trusted(&self, network: u32, ifindex: u32) -> bool {
+        self.touch();
         self.trusted.contains(&TrustedKey { network, ifindex })
     }
 
     fn subnet(&self, address: &Address) -> Option<u32> {
+        self.touch();
         let holding = self.subnets.iter().filter(|(prefix, _)| prefix.holds(address));
         holding.max_by_key(|(prefix, _)| prefix.bits).map(|(_, index)| *index)
     }
 
     fn is_host_address(&self, address: &Address) -> bool {
+        self.touch();
         self.host_addresses.contains(address)
     }
 
     fn port(&self, key: &PortKey) -> Option<PortTarget> {
+        self.touch();
         self.ports.get(key).copied()
     }
 
     fn is_allowed(&self, list: u32, source: &Address) -> bool {
+        self.touch();
         self.allow.iter().any(|(own, prefix)| *own == list && prefix.holds(source))
     }
 
     fn syn_rate(&mut self, key: &PortKey) -> Option<&mut SynRate> {
+        self.touch();
         Some(self.syn_rates.entry(*key).or_default())
     }
 
     fn fragment(&mut self, key: &FragmentKey) -> Option<&mut Fragment> {
+        self.touch();
         self.fragments.get_mut(key)
     }
 
     fn put_fragment(&mut self, key: &FragmentKey, fragment: &Fragment) {
+        self.touch();
         self.fragments.insert(*key, *fragment);
     }
 
     fn remove_fragment(&mut self, key: &FragmentKey) {
+        self.touch();
         self.fragments.remove(key);
     }
 
     fn peer(&self, key: &SocketKey) -> Option<SocketPeer> {
+        self.touch();
         self.peers.get(key).copied()
     }
 
     fn put_peer(&mut self, key: &SocketKey, peer: &SocketPeer) {
+        self.touch();
         self.peers.insert(*key, *peer);
     }
 
     fn uplink(&self, ifindex: u32) -> Option<Uplink> {
+        self.touch();
         self.uplinks.get(&ifindex).copied()
     }
 
     fn is_reserved_port(&self, port: u16) -> bool {
+        self.touch();
         self.reserved_ports.contains(&port)
     }
 }

@@ -1,0 +1,188 @@
+//! What netd is to reach beside the others, and whether it does.
+
+use super::{
+    contender::Contender,
+    growth::names,
+    paths::{Cpus, Family, Measure, Path},
+    results::{Cell, Results},
+    stats::Estimate,
+};
+
+/// A goal with what was measured.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) what: String,
+    pub(crate) goal: String,
+    pub(crate) measured: Option<Estimate>,
+    pub(crate) unit: &'static str,
+    pub(crate) verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Met,
+    /// The median misses it, the interval has it.
+    WithinNoise,
+    Short,
+    NotMeasured,
+}
+
+impl Verdict {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::WithinNoise => "within noise",
+            Self::Short => "short",
+            Self::NotMeasured => "not measured",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Bound {
+    fn judge(self, measured: Option<Estimate>) -> Verdict {
+        let Some(Estimate { median, low, high, .. }) = measured else {
+            return Verdict::NotMeasured;
+        };
+        let (met, may_be) = match self {
+            Self::AtLeast(goal) => (median >= goal, high >= goal),
+            Self::AtMost(goal) => (median <= goal, low <= goal),
+        };
+        match (met, may_be) {
+            (true, _) => Verdict::Met,
+            (false, true) => Verdict::WithinNoise,
+            (false, false) => Verdict::Short,
+        }
+    }
+
+    fn title(self) -> String {
+        match self {
+            Self::AtLeast(goal) => format!("≥ {goal}"),
+            Self::AtMost(goal) => format!("≤ {goal}"),
+        }
+    }
+}
+
+/// By path: the measures, and the least ratio to docker, netavark and direct.
+type OfPath = (Path, [(Measure, f64, f64, f64); 3]);
+
+const PATHS: [OfPath; 6] = {
+    use Measure::{Crr, TcpRr, UdpRr};
+    [
+        (
+            Path::Neighbour,
+            [(TcpRr, 1.3, 1.15, 0.92), (UdpRr, 1.35, 1.15, 0.92), (Crr, 1.4, 1.15, 0.92)],
+        ),
+        (
+            Path::Outbound,
+            [(TcpRr, 1.3, 1.2, 0.87), (UdpRr, 1.4, 1.2, 0.87), (Crr, 1.5, 1.15, 0.87)],
+        ),
+        (Path::Published, [(TcpRr, 1.3, 1.2, 0.9), (UdpRr, 1.4, 1.15, 0.9), (Crr, 1.6, 1.15, 0.9)]),
+        (Path::Host, [(TcpRr, 1.2, 1.1, 0.9), (UdpRr, 1.2, 1.1, 0.9), (Crr, 1.2, 1.1, 0.9)]),
+        (Path::Loopback, [(TcpRr, 6.0, 1.1, 0.9), (UdpRr, 6.0, 1.1, 0.9), (Crr, 6.0, 1.1, 0.9)]),
+        (
+            Path::Hairpin,
+            [(TcpRr, 6.0, 1.25, 0.85), (UdpRr, 6.0, 1.25, 0.85), (Crr, 3.0, 1.25, 0.85)],
+        ),
+    ]
+};
+
+/// Of a bulk stream on every path.
+const STREAM: (Measure, f64, f64, f64) = (Measure::Stream, 1.1, 1.05, 0.95);
+
+/// Every goal, in the order of the paths, then those of growth.
+pub(crate) fn rows(results: &Results) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (path, measures) in PATHS {
+        for (measure, docker, netavark, direct) in measures.into_iter().chain([STREAM]) {
+            let cell = Cell { path, family: Family::V4, measure, cpus: Cpus::One };
+            for (other, least) in [
+                (Contender::Docker, docker),
+                (Contender::Netavark, netavark),
+                (Contender::Direct, direct),
+            ] {
+                let measured = results.ratio(Contender::Netd, other, cell);
+                let what =
+                    format!("{}, {}: netd ÷ {}", path.title(), measure.title(), other.name());
+                rows.push(row(what, Bound::AtLeast(least), measured, "×"));
+            }
+        }
+    }
+    rows.extend(of_growth(results));
+    rows
+}
+
+fn row(what: String, bound: Bound, measured: Option<Estimate>, unit: &'static str) -> Row {
+    Row { what, goal: bound.title(), measured, unit, verdict: bound.judge(measured) }
+}
+
+fn of_growth(results: &Results) -> Vec<Row> {
+    let netd = Contender::Netd;
+    let grown = |contender, what, at| results.grown(contender, what, at);
+    let quotient = |one: Option<Estimate>, other: Option<Estimate>| divide(one?, other?);
+    let ports =
+        quotient(grown(netd, names::CRR_BY_PORTS, 10_000), grown(netd, names::CRR_BY_PORTS, 1));
+    let beside = quotient(
+        grown(netd, names::CRR_BY_PORTS, 10_000),
+        grown(Contender::Netavark, names::CRR_BY_PORTS, 10_000),
+    );
+    let flows = quotient(
+        grown(netd, names::CRR_BY_FLOWS, 1_000_000),
+        grown(netd, names::CRR_BY_FLOWS, 100),
+    );
+    let attach = grown(netd, names::ATTACH, 1);
+    let beside_netavark = quotient(attach, grown(Contender::Netavark, names::ATTACH, 1));
+    let publish = grown(netd, names::PUBLISH, 10_000);
+    let withdraw = grown(netd, names::WITHDRAW, 10_000);
+    vec![
+        row("CRR at 10,000 published ports ÷ at 1".to_owned(), Bound::AtLeast(0.97), ports, "×"),
+        row(
+            "CRR at 10,000 published ports: netd ÷ netavark".to_owned(),
+            Bound::AtLeast(10.0),
+            beside,
+            "×",
+        ),
+        row("CRR at 1,000,000 flows ÷ at 100".to_owned(), Bound::AtLeast(0.85), flows, "×"),
+        row("attach with one port, p50".to_owned(), Bound::AtMost(5.0), attach, "ms"),
+        row(
+            "attach with one port: netd ÷ netavark".to_owned(),
+            Bound::AtMost(0.143),
+            beside_netavark,
+            "×",
+        ),
+        row("publish a range of 10,000 ports".to_owned(), Bound::AtMost(0.5), publish, "s"),
+        row("withdraw a range of 10,000 ports".to_owned(), Bound::AtMost(0.5), withdraw, "s"),
+    ]
+}
+
+/// Figures of different machines have no rounds in common: the interval is the
+/// widest.
+fn divide(one: Estimate, other: Estimate) -> Option<Estimate> {
+    (other.low > 0.0).then(|| Estimate {
+        median: one.median / other.median,
+        low: one.low / other.high,
+        high: one.high / other.low,
+        count: one.count.min(other.count),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bound, Estimate, Verdict};
+
+    #[test]
+    fn a_goal_is_missed_only_where_the_whole_interval_misses_it() {
+        let measured = |low, median, high| Some(Estimate { median, low, high, count: 5 });
+        let goal = Bound::AtLeast(1.3);
+        assert_eq!(goal.judge(measured(1.2, 1.31, 1.4)), Verdict::Met);
+        assert_eq!(goal.judge(measured(1.2, 1.25, 1.3)), Verdict::WithinNoise);
+        assert_eq!(goal.judge(measured(1.0, 1.1, 1.2)), Verdict::Short);
+        assert_eq!(Bound::AtMost(5.0).judge(measured(4.0, 5.5, 7.0)), Verdict::WithinNoise);
+        assert_eq!(goal.judge(None), Verdict::NotMeasured);
+    }
+}

@@ -1,0 +1,60 @@
+//! The README's part: the table of ratios, and two charts in `docs/`.
+
+use std::{fmt::Write as _, fs};
+
+use anyhow::{Context as _, Result};
+
+use super::{charts, tables};
+use crate::{bench::results::Results, shell};
+
+/// Around what this command writes.
+const BEGIN: &str = "<!-- netd beside others: written by `cargo xtask bench --readme` -->";
+const END: &str = "<!-- end -->";
+const FOLDER: &str = "docs";
+
+pub(crate) fn update(results: &Results) -> Result<()> {
+    let path = shell::root().join("README.md");
+    let text = fs::read_to_string(&path)?;
+    let folder = shell::root().join(FOLDER);
+    fs::create_dir_all(&folder)?;
+    let mut images = String::new();
+    for chart in [charts::shares(results)?, charts::ports(results)?] {
+        fs::write(folder.join(chart.file), &chart.svg)?;
+        let _ = writeln!(images, "![{}]({FOLDER}/{})\n", chart.title, chart.file);
+    }
+    let table = tables::summary(results);
+    let machine = &results.machine;
+    let part = format!(
+        "{}\n\n{}\n{images}{}, commit {}: Linux {}, {} × {}, {} rounds.\n",
+        table.note,
+        table.markdown(),
+        machine.date,
+        machine.commit,
+        machine.kernel,
+        machine.cpus,
+        machine.processor,
+        results.rounds
+    );
+    let replaced = replace(&text, &part).context("the README has no place for the benchmark")?;
+    Ok(fs::write(path, replaced)?)
+}
+
+/// Puts `part` between the marks.
+fn replace(text: &str, part: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{part}{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BEGIN, END, replace};
+
+    #[test]
+    fn only_what_is_between_the_marks_changes() {
+        let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n<!-- end -->\n");
+        let expected = format!("before\n{BEGIN}\nnew\n{END}\nafter\n<!-- end -->\n");
+        assert_eq!(replace(&text, "new\n"), Some(expected));
+        assert_eq!(replace("no marks", "new"), None);
+    }
+}
