@@ -31,8 +31,9 @@ use crate::{
 /// Between a call of Docker's and a look at its names: it tells them when its
 /// own work is done.
 const SOON: Duration = Duration::from_millis(300);
-/// Looks that follow each other quickly, while something is still unnamed.
-const QUICK_LOOKS: u32 = 6;
+/// Looks that follow each other ever more slowly, for a minute, while something
+/// is still unnamed: a busy dockerd lists a container long after it has joined.
+const QUICK_LOOKS: u32 = 20;
 /// How often what netd itself can see is looked over.
 const LOOK_OVER: Duration = Duration::from_secs(10);
 /// A lease without an endpoint may be of a container that is being made.

@@ -70,8 +70,10 @@ impl Topology {
         let sockets = json!({
             "docker-plugin": self.plugin_socket(),
             "docker-socket": docker.socket(),
+            // The next after Docker's own would be one that tests use.
+            "bip": "10.88.0.1/16",
         });
-        let flags = ["--docker-patience", "2"];
+        let flags = ["--docker-patience", "30"];
         let agent = Agent::start(self.dir(), &self.host, &sockets, &flags);
         (docker, agent)
     }
