@@ -18,3 +18,4 @@ pub mod model;
 pub mod paths;
 pub mod runtime;
 pub mod store;
+pub mod systemd;

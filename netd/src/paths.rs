@@ -25,6 +25,9 @@ pub struct Paths {
     pub plugin_socket: PathBuf,
     /// dockerd's own socket.
     pub docker_socket: PathBuf,
+    /// Where the agent serves Docker's plugin behind `netd docker-relay`, which
+    /// then has `plugin_socket`.
+    pub relayed_socket: PathBuf,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,7 @@ impl Paths {
                 config: "/etc/netd/netd.json".into(),
                 plugin_socket: "/run/docker/plugins/netd.sock".into(),
                 docker_socket: "/var/run/docker.sock".into(),
+                relayed_socket: "/run/netd/plugin.sock".into(),
             };
         };
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
@@ -59,6 +63,7 @@ impl Paths {
             config: root.join("netd.json"),
             plugin_socket: root.join("run/plugins/netd.sock"),
             docker_socket: root.join("run/docker.sock"),
+            relayed_socket: root.join("run/plugin.sock"),
         }
     }
 
@@ -120,6 +125,7 @@ mod tests {
             &paths.config,
             &paths.plugin_socket,
             &paths.docker_socket,
+            &paths.relayed_socket,
             &paths.store(),
             &paths.netns_dir(),
             &paths.containers_dir(),

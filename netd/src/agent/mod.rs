@@ -9,6 +9,7 @@ mod docker;
 mod exhaustion;
 mod flows;
 mod host;
+mod journal;
 mod lifecycle;
 mod monitor;
 mod requests;
@@ -35,6 +36,7 @@ use crate::{
     model::{Config, Id, config::AddressPool},
     paths::Paths,
     store::Store,
+    systemd,
 };
 
 pub use start::run;
@@ -89,6 +91,7 @@ impl Agent {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = interval(monitor::LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watchdog = systemd::Watchdog::new();
         let mut refresh: Option<Instant> = None;
         let mut refreshed = Instant::now();
         loop {
@@ -120,11 +123,21 @@ impl Agent {
                 () = tokio::time::sleep_until(self.docker.due()) => self.docker_due().await,
                 _ = sweep.tick() => self.sweep(),
                 _ = look.tick(), if self.monitor.is_on() => self.look_after_listeners(),
+                () = watchdog.due() => watchdog.feed(&self.summary()),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }
         }
+        systemd::stopping();
         self.finish().await
+    }
+
+    /// In a line, for `systemctl status`.
+    fn summary(&self) -> String {
+        let count = |count, one, many| format!("{count} {}", if count == 1 { one } else { many });
+        let networks = count(self.state.networks.len(), "network", "networks");
+        let containers = count(self.state.containers.len(), "container", "containers");
+        format!("{networks}, {containers}")
     }
 
     /// What is looked at from time to time.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use netd_common::abi::NetworkKey;
 use tokio::sync::watch;
 
-use super::{Agent, channels, host, monitor, work::Work};
+use super::{Agent, channels, host, journal, monitor, work::Work};
 use crate::{
     api::server::Listener,
     cli::agent::Options,
@@ -19,33 +19,51 @@ use crate::{
         config::{ConfigFile, PoolEntry},
     },
     store::Store,
+    systemd,
 };
 
 /// `netd agent`: runs until it is told to stop.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("NETD_LOG")
-                .unwrap_or_else(|_| "info".into()),
-        )
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
+    log();
+    let inherited = systemd::Sockets::inherited().context("failed to take over sockets")?;
     let config = configuration(&options)?;
     options.paths.ensure()?;
     kernel::hostport::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(options, config))
+    runtime.block_on(serve(options, config, inherited))
 }
 
-async fn serve(options: Options, config: Config) -> anyhow::Result<()> {
+/// Log lines go to stderr, from `info` up unless `NETD_LOG` says otherwise.
+fn log() {
+    let level = tracing_subscriber::EnvFilter::try_from_env("NETD_LOG");
+    let lines = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(level.unwrap_or_else(|_| "info".into()));
+    if journal::has_stderr() {
+        lines.with_ansi(false).event_format(journal::Lines).init();
+    } else {
+        lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init();
+    }
+}
+
+async fn serve(
+    options: Options,
+    config: Config,
+    mut inherited: systemd::Sockets,
+) -> anyhow::Result<()> {
     // First, so that a second agent finds the first one before it touches
     // anything. Requests wait until the actor reads them.
-    let listener = Listener::bind(&options.paths.socket)?;
+    let listener = match inherited.take(systemd::CONTROL) {
+        Some(socket) => Listener::inherit(socket)?,
+        None => Listener::bind(&options.paths.socket)?,
+    };
     let (handle, requests, notify, notices) = channels();
     let plugin = match config.docker_plugin.resolve(&options.paths.plugin_socket) {
-        Some(path) => Some(Listener::bind(&path)?),
+        Some(path) => Some(match inherited.take(systemd::PLUGIN) {
+            Some(socket) => Listener::inherit(socket)?,
+            None => Listener::bind(&path)?,
+        }),
         None => None,
     };
     let agent = Agent::start(options, config, notify).await?;
@@ -54,6 +72,7 @@ async fn serve(options: Options, config: Config) -> anyhow::Result<()> {
     let plugin =
         plugin.map(|listener| tokio::spawn(listener.serve_docker(handle, until_closed(stopped))));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    systemd::ready(&agent.summary());
     let result = agent.serve(requests, notices).await;
     drop(stop);
     let servers = async {

@@ -4,7 +4,7 @@
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
-    os::unix::net::UnixStream,
+    os::unix::net::{self, UnixStream},
     path::{Path, PathBuf},
 };
 
@@ -21,16 +21,17 @@ pub enum ServerError {
     Directory { path: PathBuf, source: io::Error },
     #[error("failed to listen on {}", path.display())]
     Bind { path: PathBuf, source: io::Error },
-    #[error("failed to serve {}", path.display())]
-    Serve { path: PathBuf, source: io::Error },
+    #[error("failed to serve a socket")]
+    Serve(#[source] io::Error),
 }
 
-/// A bound socket. Its file goes when the server ends, or when this is
-/// dropped unused.
+/// A listening socket. The file of one that was bound here goes when the
+/// server ends, or when this is dropped unused.
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
-    file: SocketFile,
+    /// `None`: it was inherited, and is another's to remove.
+    file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -58,9 +59,16 @@ impl Listener {
         }
         remove_stale(path)?;
         let socket = UnixListener::bind(path).map_err(bind_error)?;
-        let file = SocketFile(path.to_owned());
+        let file = Some(SocketFile(path.to_owned()));
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(bind_error)?;
         Ok(Self { socket, file })
+    }
+
+    /// Listens on a socket that somebody else has bound and will remove. Call
+    /// it within a tokio runtime.
+    pub fn inherit(socket: net::UnixListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixListener::from_std(socket)?, file: None })
     }
 
     /// Answers with `router` until `shutdown` ends, then finishes the requests
@@ -70,10 +78,12 @@ impl Listener {
         router: Router,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        axum::serve(self.socket, router)
+        // Its file goes with it.
+        let Self { socket, file: _file } = self;
+        axum::serve(socket, router)
             .with_graceful_shutdown(shutdown)
             .await
-            .map_err(|source| ServerError::Serve { path: self.file.0.clone(), source })
+            .map_err(ServerError::Serve)
     }
 }
 

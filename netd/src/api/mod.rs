@@ -8,6 +8,7 @@ pub mod docker;
 pub mod inspect;
 mod listener;
 pub mod monitor;
+pub mod relay;
 pub mod rows;
 pub mod server;
 pub mod service;

@@ -28,6 +28,10 @@ pub struct Args {
     #[arg(long, hide = true, default_value_t = 60)]
     docker_patience: u64,
 
+    /// Serve Docker behind `netd docker-relay`, which has the plugin socket
+    #[arg(long)]
+    docker_relay: bool,
+
     #[command(flatten)]
     flags: ConfigFlags,
 }
@@ -148,9 +152,12 @@ fn pool(text: &str) -> Result<PoolFlag, String> {
 
 pub(super) fn run(
     args: Args,
-    paths: Paths,
+    mut paths: Paths,
     run_agent: fn(Options) -> anyhow::Result<()>,
 ) -> Outcome {
+    if args.docker_relay {
+        paths.plugin_socket.clone_from(&paths.relayed_socket);
+    }
     run_agent(Options {
         paths,
         config: args.config,

@@ -3,6 +3,7 @@
 //! never the agent's state, the kernel or a map.
 
 pub mod agent;
+mod docker_relay;
 mod doctor;
 pub mod error;
 mod exec;
@@ -86,6 +87,7 @@ enum Command {
     Monitor(monitor::Args),
     Stats(stats::Args),
     Doctor(doctor::Args),
+    DockerRelay(docker_relay::Args),
     #[command(hide = true)]
     Shim(shim::Args),
 }
@@ -112,6 +114,8 @@ pub fn main(run_agent: fn(agent::Options) -> anyhow::Result<()>) -> ExitCode {
         Command::Agent(args) => agent::run(*args, paths, run_agent),
         // One thread, and no runtime: it enters namespaces and forks.
         Command::Shim(args) => Ok(args.run()),
+        // It must find its sockets before anything else runs.
+        Command::DockerRelay(args) => args.run(&paths),
         command => {
             let context = Context { client: Client::new(&paths.socket), paths, root: root.clone() };
             block_on(command.run(&context))
@@ -160,7 +164,9 @@ impl Command {
             Self::Monitor(args) => args.run(context).await,
             Self::Stats(args) => args.run(context).await,
             Self::Doctor(args) => args.run(context).await,
-            Self::Agent(_) | Self::Shim(_) => unreachable!("`main` runs these without a context"),
+            Self::Agent(_) | Self::Shim(_) | Self::DockerRelay(_) => {
+                unreachable!("`main` runs these without a context")
+            }
         }
     }
 }

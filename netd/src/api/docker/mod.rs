@@ -4,7 +4,7 @@
 
 pub mod calls;
 pub mod engine;
-mod server;
+pub(crate) mod server;
 pub mod types;
 
 pub use calls::Call;

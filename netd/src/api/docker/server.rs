@@ -20,11 +20,11 @@ use crate::api::{
 
 /// The largest body, in bytes: a container that publishes every port of TCP
 /// and UDP has one of 12 MB.
-const BODY_LIMIT: usize = 16 << 20;
+pub(crate) const BODY_LIMIT: usize = 16 << 20;
 /// A body is a few bytes over a local socket.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// What Docker asks for (`pkg/plugins/transport`).
-const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
+pub(crate) const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 
 impl Listener {
     /// Answers Docker until `shutdown` ends, then finishes the calls in hand.
