@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod fuzz;
 mod lint;
 mod load;
@@ -46,6 +47,8 @@ enum Command {
     Load(load::Args),
     /// Check formatting, lints, spelling and dependencies
     Lint(lint::Args),
+    /// Make what users install: the binary and a Debian package
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Load(args) => load::main(&args),
         Command::Lint(args) => lint::main(&args),
+        Command::Dist(args) => dist::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,7 +26,7 @@ pub(crate) fn main(_: &Args) -> Result<()> {
 
 /// Programs that the build, the tests and the demo run, and Debian's packages
 /// of them.
-const PROGRAMS: [(&str, &str); 16] = [
+const PROGRAMS: [(&str, &str); 18] = [
     ("c++", "g++"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -43,6 +43,8 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("dockerd", "docker.io"),
     ("containerd", "containerd"),
     ("docker-compose", "docker-compose"),
+    ("systemd-analyze", "systemd"),
+    ("groff", "groff-base"),
 ];
 /// A compiler with a prebuilt `core` for the eBPF target.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -195,6 +197,17 @@ pub(crate) fn ensure_machete(version: &str) -> Result<PathBuf> {
     if !is_version(&path, version) {
         let mut command = install_tool("cargo-machete", version);
         shell::run_quietly("Building cargo-machete (about a minute)", command.arg("--debug"))?;
+    }
+    Ok(path)
+}
+
+/// Installs cargo-deb into the workspace's own folder, unoptimised: it packs
+/// one program.
+pub(crate) fn ensure_cargo_deb(version: &str) -> Result<PathBuf> {
+    let path = toolchain::tools(shell::root()).join("bin/cargo-deb");
+    if !is_version(&path, version) {
+        let mut command = install_tool("cargo-deb", version);
+        shell::run_quietly("Building cargo-deb (about two minutes)", command.arg("--debug"))?;
     }
     Ok(path)
 }

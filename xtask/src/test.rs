@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::{
     build::{self, Profile},
-    shell,
+    dist, shell,
 };
 
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,9 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     unit.args(["test", "--package", "netd", "--package", "netd-common", "--package", "xtask"]);
     unit.args(&args.filter);
     shell::run("Unit and property tests", &mut unit)?;
+    if args.filter.is_none() {
+        dist::check()?;
+    }
 
     let mut root = shell::cargo();
     root.args(["test", "--package", "netd-tests"]).args(&args.filter);
