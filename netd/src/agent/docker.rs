@@ -124,7 +124,7 @@ impl Agent {
             }
             Call::CreateEndpoint(request) => {
                 let chosen = self
-                    .plan_and_run(|agent, host| {
+                    .plan_for_container(|agent, host| {
                         docker::plan_create_endpoint(&agent.state, host, request)
                     })
                     .await?;
@@ -140,7 +140,7 @@ impl Agent {
                 json!(joined)
             }
             Call::Program(request) => {
-                self.plan_and_run(|agent, host| {
+                self.plan_for_container(|agent, host| {
                     Ok((docker::plan_program(&agent.state, host, request)?, ()))
                 })
                 .await?;

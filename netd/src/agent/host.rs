@@ -76,19 +76,32 @@ pub(super) enum Routes {
 }
 
 impl Agent {
-    /// A fresh look at the host, for a plan.
+    /// A fresh look at the host, for a plan that makes a network.
     pub(super) async fn observe(&self) -> Result<Host, kernel::Error> {
         let survey = Survey::take(&self.work.kernel.netlink).await?;
         Ok(Host {
-            config: self.config.clone(),
             links: survey.names(),
             routes: survey.routes,
             addresses: survey.addresses,
-            ula: self.ula,
             default_mtu: survey.default_mtu,
-            ephemeral: survey.ephemeral,
+            ..self.observe_ports()?
+        })
+    }
+
+    /// What a plan for a container must know. It asks nothing of the host's
+    /// links, addresses and routes: to list them takes the longer the more
+    /// endpoints there are.
+    pub(super) fn observe_ports(&self) -> Result<Host, kernel::Error> {
+        Ok(Host {
+            config: self.config.clone(),
+            links: vec![],
+            routes: vec![],
+            addresses: vec![],
+            ula: self.ula,
+            default_mtu: kernel::survey::ETHERNET_MTU,
+            ephemeral: kernel::sysctl::ephemeral_ports()?,
             avoid_ports: vec![],
-            reserved_ports: survey.reserved_ports,
+            reserved_ports: kernel::sysctl::reserved_ports()?,
             netns_dir: self.paths.netns_dir(),
             containers_dir: self.paths.containers_dir(),
             host_netns: kernel::netns::own(),

@@ -111,7 +111,7 @@ impl Agent {
     }
 
     async fn release(&mut self, id: &Id, code: Option<i32>) -> Result<(), ServiceError> {
-        let host = self.observe().await?;
+        let host = self.observe_ports()?;
         let plan = controller::plan_exited(&self.state, &host, id.as_str(), code)?;
         self.carry_out(&plan).await
     }
@@ -121,7 +121,7 @@ impl Agent {
         if !self.state.containers.contains_key(id) {
             return Ok(());
         }
-        let host = self.observe().await?;
+        let host = self.observe_ports()?;
         let plan = controller::plan_container_remove(&self.state, &host, id.as_str(), force)?;
         self.carry_out(&plan).await
     }

@@ -1,5 +1,7 @@
 //! Each request of the API: look at the host, plan, carry out, answer.
 
+use std::collections::BTreeSet;
+
 use super::{Agent, host::Routes};
 use crate::{
     api::{
@@ -37,7 +39,7 @@ impl Agent {
             Request::NetworkRemove(name, to) => reply!(to, self.network_remove(&name).await),
             Request::NetworkConnect(name, request, to) => reply!(
                 to,
-                self.plan_and_run(|agent, host| {
+                self.plan_for_container(|agent, host| {
                     controller::plan_connect(&agent.state, host, &name, &request)
                         .map(|plan| (plan, ()))
                 })
@@ -45,7 +47,7 @@ impl Agent {
             ),
             Request::NetworkDisconnect(name, request, to) => reply!(
                 to,
-                self.plan_and_run(|agent, _| {
+                self.plan_for_container(|agent, _| {
                     controller::plan_disconnect(&agent.state, &name, &request)
                         .map(|plan| (plan, ()))
                 })
@@ -68,7 +70,7 @@ impl Agent {
             Request::PortAdd(name, ports, to) => reply!(to, self.port_add(&name, &ports).await),
             Request::PortRemove(name, ports, to) => reply!(
                 to,
-                self.plan_and_run(|agent, _| {
+                self.plan_for_container(|agent, _| {
                     controller::plan_unpublish(&agent.state, &name, &ports.specs)
                         .map(|plan| (plan, ()))
                 })
@@ -136,7 +138,7 @@ impl Agent {
 
     async fn container_create(&mut self, request: &ContainerCreate) -> Result<Sandbox> {
         let id: Id = self
-            .plan_and_run(|agent, host| {
+            .plan_for_container(|agent, host| {
                 controller::plan_container_create(&agent.state, host, request)
             })
             .await?;
@@ -173,27 +175,47 @@ impl Agent {
 
     async fn port_add(&mut self, name: &str, ports: &Ports) -> Result<Vec<PortRow>> {
         let added = self
-            .plan_and_run(|agent, host| {
+            .plan_for_container(|agent, host| {
                 controller::plan_publish(&agent.state, host, name, &ports.specs)
             })
             .await?;
+        let added: BTreeSet<_> = added.into_iter().collect();
         let container = controller::find_container(&self.state, name)?;
         Ok(container
             .endpoints
             .iter()
             .flat_map(|endpoint| endpoint.ports.iter().map(move |mapping| (endpoint, mapping)))
-            .filter(|(_, mapping)| added.contains(mapping))
+            .filter(|(_, mapping)| added.contains(*mapping))
             .map(|(endpoint, mapping)| rows::port(&self.state, container, endpoint, mapping))
             .collect())
     }
 
-    /// Plans against a fresh look at the host and carries the plan out. A host
-    /// port that was netd's choice and turns out to be taken is chosen again.
+    /// Plans against a fresh look at the host and carries the plan out.
     pub(super) async fn plan_and_run<T>(
         &mut self,
         plan: impl Fn(&Self, &controller::Host) -> Result<(Plan, T), controller::Error>,
     ) -> Result<T> {
-        let mut host = self.observe().await?;
+        let host = self.observe().await?;
+        self.plan_with(host, plan).await
+    }
+
+    /// As [`Agent::plan_and_run`], for a container: what it must know of the
+    /// host is soon seen.
+    pub(super) async fn plan_for_container<T>(
+        &mut self,
+        plan: impl Fn(&Self, &controller::Host) -> Result<(Plan, T), controller::Error>,
+    ) -> Result<T> {
+        let host = self.observe_ports()?;
+        self.plan_with(host, plan).await
+    }
+
+    /// A host port that was netd's choice and turns out to be taken is chosen
+    /// again.
+    async fn plan_with<T>(
+        &mut self,
+        mut host: controller::Host,
+        plan: impl Fn(&Self, &controller::Host) -> Result<(Plan, T), controller::Error>,
+    ) -> Result<T> {
         for _ in 0..PORT_TRIES {
             let (steps, answer) = plan(self, &host)?;
             let error = match self.journal_and_run(&steps).await? {

@@ -1,7 +1,7 @@
 //! Host ports: which are in use, and which each request gets.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
@@ -13,7 +13,7 @@ use super::{
     port::{any_address, host_addresses, is_exactly},
     subnets::family_of,
 };
-use crate::model::{Network, PortMapping, PortRequest, Protocol};
+use crate::model::{Name, Network, PortMapping, PortRequest, Protocol};
 
 /// The owner of a port that a request asks for twice.
 const SAME_REQUEST: &str = "another port of the same request";
@@ -21,27 +21,42 @@ const SAME_REQUEST: &str = "another port of the same request";
 /// Host ports in use, and who uses them; the numbers of allow-lists in use.
 pub(super) struct HostPorts<'a> {
     host: &'a Host,
-    used: BTreeMap<(Protocol, u16), Vec<(IpAddr, String)>>,
+    used: HashMap<(Protocol, u16), Vec<(IpAddr, User<'a>)>>,
     lists: BTreeSet<u32>,
     /// Where the search for a free number goes on.
     next_list: u32,
-    /// Those of the request in hand that take no host port.
-    routed: Vec<PortMapping>,
+    /// Those of the request in hand that take no host port, by container port.
+    routed: HashMap<(Protocol, u16), Vec<PortMapping>>,
+}
+
+/// Who has a host port.
+#[derive(Clone, Copy)]
+enum User<'a> {
+    Container(&'a Name),
+    SameRequest,
+}
+
+impl std::fmt::Display for User<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Container(name) => write!(f, "container {name}"),
+            Self::SameRequest => f.write_str(SAME_REQUEST),
+        }
+    }
 }
 
 impl<'a> HostPorts<'a> {
-    pub(super) fn of(state: &State, host: &'a Host) -> Self {
+    pub(super) fn of(state: &'a State, host: &'a Host) -> Self {
         let mut ports = Self {
             host,
-            used: BTreeMap::new(),
+            used: HashMap::new(),
             lists: BTreeSet::new(),
             next_list: 1,
-            routed: vec![],
+            routed: HashMap::new(),
         };
         for container in state.containers.values() {
-            let owner = format!("container {}", container.name);
             for mapping in container.endpoints.iter().flat_map(|e| &e.ports) {
-                ports.take(mapping, &owner);
+                ports.take(mapping, User::Container(&container.name));
             }
         }
         ports
@@ -114,7 +129,7 @@ impl<'a> HostPorts<'a> {
         };
         for host_ip in held {
             let mapping = self.mapping(request, host_ip, host_port);
-            self.take(&mapping, SAME_REQUEST);
+            self.take(&mapping, User::SameRequest);
             mappings.push(mapping);
         }
         Ok(mappings)
@@ -135,7 +150,8 @@ impl<'a> HostPorts<'a> {
     /// two requests may mean the same one.
     fn route(&mut self, request: &PortRequest, host_ip: IpAddr) -> Result<Option<PortMapping>> {
         let same = |other: &&PortMapping| is_exactly(other, request, host_ip);
-        match self.routed.iter().find(same) {
+        let port = (request.protocol, request.container_port);
+        match self.routed.get(&port).and_then(|those| those.iter().find(same)) {
             Some(other) if other.from == request.from => Ok(None),
             Some(_) => Err(Error::PortAllocated {
                 address: host_ip,
@@ -144,7 +160,7 @@ impl<'a> HostPorts<'a> {
             }),
             None => {
                 let mapping = self.mapping(request, any_address(host_ip), 0);
-                self.routed.push(mapping.clone());
+                self.routed.entry(port).or_default().push(mapping.clone());
                 Ok(Some(mapping))
             }
         }
@@ -155,7 +171,7 @@ impl<'a> HostPorts<'a> {
         match taken {
             None => Ok(port),
             Some((address, owner)) => {
-                Err(Error::PortAllocated { address, port, owner: owner.to_owned() })
+                Err(Error::PortAllocated { address, port, owner: owner.to_string() })
             }
         }
     }
@@ -179,7 +195,7 @@ impl<'a> HostPorts<'a> {
             && !self.host.avoid_ports.contains(&(protocol, port))
     }
 
-    fn owner(&self, ip: IpAddr, port: u16, protocol: Protocol) -> Option<&str> {
+    fn owner(&self, ip: IpAddr, port: u16, protocol: Protocol) -> Option<User<'a>> {
         self.used
             .get(&(protocol, port))?
             .iter()
@@ -187,16 +203,18 @@ impl<'a> HostPorts<'a> {
                 let wildcard = ip.is_unspecified() || other.is_unspecified();
                 ip == *other || (wildcard && family_of(ip) == family_of(*other))
             })
-            .map(|(_, owner)| owner.as_str())
+            .map(|(_, owner)| *owner)
     }
 
-    fn take(&mut self, mapping: &PortMapping, owner: &str) {
-        self.lists.insert(mapping.list);
+    fn take(&mut self, mapping: &PortMapping, owner: User<'a>) {
+        if mapping.list != 0 {
+            self.lists.insert(mapping.list);
+        }
         if !mapping.is_routed() {
             self.used
                 .entry((mapping.protocol, mapping.host_port))
                 .or_default()
-                .push((mapping.host_ip, owner.to_owned()));
+                .push((mapping.host_ip, owner));
         }
     }
 
@@ -217,10 +235,10 @@ impl<'a> HostPorts<'a> {
     pub(super) fn change_sources(
         &mut self,
         known: &[(PortMapping, PortRequest)],
-    ) -> Result<Vec<(PortMapping, PortMapping)>> {
-        let mut changed = vec![];
-        for (nth, (old, request)) in known.iter().enumerate() {
-            if known[..nth].iter().any(|(other, _)| other == old) {
+    ) -> Result<BTreeMap<PortMapping, PortMapping>> {
+        let (mut seen, mut changed) = (BTreeSet::new(), BTreeMap::new());
+        for (old, request) in known {
+            if !seen.insert(old) {
                 return Err(Error::PortAllocated {
                     address: old.host_ip,
                     port: old.host_port,
@@ -229,10 +247,8 @@ impl<'a> HostPorts<'a> {
             }
             if old.from != request.from {
                 let list = self.list(&request.from);
-                changed.push((
-                    old.clone(),
-                    PortMapping { from: request.from.clone(), list, ..old.clone() },
-                ));
+                let new = PortMapping { from: request.from.clone(), list, ..old.clone() };
+                changed.insert(old.clone(), new);
             }
         }
         Ok(changed)

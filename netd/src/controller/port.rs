@@ -1,7 +1,10 @@
 //! Published ports: what they are made of, and their changes while a container
 //! runs.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use netd_common::abi::Family;
 
@@ -13,7 +16,7 @@ use super::{
     subnets::family_of,
 };
 use crate::model::{
-    Container, ContainerState, Endpoint, Network, PortMapping, PortRequest, PortSpec,
+    Container, ContainerState, Endpoint, Network, PortMapping, PortRequest, PortSpec, Protocol,
 };
 
 /// `port add` on a running container; the mappings that it asks for are the
@@ -35,12 +38,14 @@ pub fn plan_publish(
 
     let mut host_ports = HostPorts::of(state, host);
     let (mut known, mut new) = (vec![], vec![]);
+    let published = by_port(&container);
     for request in requests {
         let mut addresses = host_addresses(&request, binding, &families)?;
+        let of_port = published.get(&(request.protocol, request.container_port));
         addresses.retain(|address| {
-            let published = container.endpoints.iter().flat_map(|e| &e.ports);
-            let same = published.into_iter().find(|it| is_exactly(it, &request, *address));
-            known.extend(same.map(|mapping| (mapping.clone(), request.clone())));
+            let mut of_port = of_port.into_iter().flatten();
+            let same = of_port.find(|it| is_exactly(it, &request, *address));
+            known.extend(same.map(|mapping| ((*mapping).clone(), request.clone())));
             same.is_none()
         });
         if !addresses.is_empty() {
@@ -74,12 +79,15 @@ pub fn plan_publish(
         endpoint.ports.extend(added);
     }
     for endpoint in &mut container.endpoints {
-        let own: Vec<_> = changed.iter().filter(|(old, _)| endpoint.ports.contains(old)).collect();
+        let own = endpoint.ports.iter().filter_map(|port| changed.get_key_value(port));
+        let own: Vec<_> = own.collect();
         plan.apply_all(own.iter().filter_map(|(_, new)| allow_list_op(new)));
         plan.apply_all(own.iter().map(|(old, new)| sources_op(endpoint, old, new)));
         plan.revert_all(own.iter().filter_map(|(old, _)| allow_list_op(old)).collect());
-        for (old, new) in own {
-            endpoint.ports.iter_mut().filter(|it| *it == old).for_each(|it| *it = new.clone());
+        for mapping in &mut endpoint.ports {
+            if let Some(new) = changed.get(mapping) {
+                *mapping = new.clone();
+            }
         }
     }
     // Last: undoing an update of a lease would take the lease itself.
@@ -88,10 +96,7 @@ pub fn plan_publish(
     }
     let mut asked: Vec<_> = known
         .into_iter()
-        .map(|(mapping, _)| {
-            let new = changed.iter().find(|(old, _)| *old == mapping);
-            new.map_or(mapping, |(_, new)| new.clone())
-        })
+        .map(|(mapping, _)| changed.get(&mapping).cloned().unwrap_or(mapping))
         .collect();
     asked.extend(added);
     plan.changes.push(Change::PutContainer(container));
@@ -182,20 +187,25 @@ pub fn plan_unpublish(state: &State, name: &str, specs: &[String]) -> Result<Pla
     let mut container = find_container(state, name)?.clone();
     check_alive(&container)?;
     let requests: Vec<PortRequest> = parse(specs)?.iter().flat_map(PortSpec::expand).collect();
+    let published = by_port(&container);
+    let mut wanted: HashMap<_, Vec<_>> = HashMap::new();
     for request in &requests {
-        let published = container.endpoints.iter().flat_map(|e| &e.ports);
-        if !published.into_iter().any(|mapping| meant(request, mapping)) {
+        let port = (request.protocol, request.container_port);
+        if !published.get(&port).into_iter().flatten().any(|mapping| meant(request, mapping)) {
             return Err(not_published(&container, request));
         }
+        wanted.entry(port).or_default().push(request);
     }
+    let is_meant = |mapping: &PortMapping| {
+        let of_port = wanted.get(&(mapping.protocol, mapping.container_port));
+        of_port.into_iter().flatten().any(|request| meant(request, mapping))
+    };
 
     let mut plan = Plan::default();
     let mut leases = vec![];
     for endpoint in &mut container.endpoints {
         let all = std::mem::take(&mut endpoint.ports);
-        let (removed, kept): (Vec<_>, Vec<_>) = all
-            .into_iter()
-            .partition(|mapping| requests.iter().any(|request| meant(request, mapping)));
+        let (removed, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(is_meant);
         endpoint.ports = kept;
         let network = network_of(state, endpoint)?;
         plan.revert_all(made_of(network, endpoint, &removed));
@@ -206,6 +216,15 @@ pub fn plan_unpublish(state: &State, name: &str, specs: &[String]) -> Result<Pla
     plan.apply_all(leases);
     plan.changes.push(Change::PutContainer(container));
     Ok(plan)
+}
+
+/// A container's mappings by their container ports: a range is thousands.
+fn by_port(container: &Container) -> HashMap<(Protocol, u16), Vec<&PortMapping>> {
+    let mut found: HashMap<_, Vec<_>> = HashMap::new();
+    for mapping in container.endpoints.iter().flat_map(|endpoint| &endpoint.ports) {
+        found.entry((mapping.protocol, mapping.container_port)).or_default().push(mapping);
+    }
+    found
 }
 
 fn meant(request: &PortRequest, mapping: &PortMapping) -> bool {

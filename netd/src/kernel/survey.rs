@@ -1,19 +1,18 @@
 //! The host as the controller plans with it: one look at links, addresses and
 //! routes, netd's own told from the others'.
 
-use std::{collections::HashMap, ops::RangeInclusive};
+use std::collections::HashMap;
 
 use ipnetwork::IpNetwork;
 
 use super::{
     Error, Netlink,
     observe::{Link, default_mtu},
-    sysctl,
 };
 use crate::{controller::HostRoute, model::IfName};
 
 /// What a host without a default route sends at most.
-const ETHERNET_MTU: u32 = 1500;
+pub const ETHERNET_MTU: u32 = 1500;
 
 #[derive(Clone, Debug)]
 pub struct Survey {
@@ -26,9 +25,6 @@ pub struct Survey {
     pub routes: Vec<HostRoute>,
     /// The default route's, 1500 without one.
     pub default_mtu: u32,
-    /// `ip_local_port_range`, inclusive.
-    pub ephemeral: (u16, u16),
-    pub reserved_ports: Vec<RangeInclusive<u16>>,
 }
 
 impl Survey {
@@ -59,8 +55,6 @@ impl Survey {
                     })
                 })
                 .collect(),
-            ephemeral: sysctl::ephemeral_ports()?,
-            reserved_ports: sysctl::reserved_ports()?,
             links,
         })
     }
