@@ -1,16 +1,25 @@
-//! What outlives the agent, in one redb file: networks, containers, address
-//! pools and the journal of intents. Every write is one durable transaction. It must not
-//! know what a plan's steps do.
+//! What outlives the agent: networks, containers and address pools in one redb
+//! file, and beside it the journal of intents and of what has just been committed. It
+//! must not know what a plan's steps do.
 //!
-//! The journal: a plan is written before its first step and deleted in the
-//! transaction that commits its changes. One that is found at start is a plan
-//! of which nobody knows how far it came; the executor rolls it back.
+//! A plan is in the journal before its first step, and its changes when it is
+//! committed: one write, so that either both ends of it are there or neither.
+//! One that is found open at start is a plan of which nobody knows how far it
+//! came; the executor rolls it back. A checkpoint carries what was committed
+//! over to the database, in one durable transaction for many: to flush the
+//! disk for each would cost more than everything else of an attachment does.
+//! A network is carried over before its commit returns, for it outlives a
+//! power cut.
 
 mod error;
+mod journal;
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use redb::{
@@ -20,7 +29,10 @@ use redb::{
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::error::StoreError;
-use self::error::{Doing, translate};
+use self::{
+    error::{Doing, translate},
+    journal::Journal,
+};
 use crate::{
     controller::{Change, Plan, State},
     model::{Id, IpamPool, PoolId},
@@ -33,13 +45,19 @@ const CONTAINERS: Json = Json::new("containers");
 const POOLS: Json = Json::new("pools");
 /// By pool and address.
 const LEASES: TableDefinition<(&str, &str), ()> = TableDefinition::new("leases");
-const INTENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("intents");
 const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
 const SCHEMA: &str = "schema";
 const SCHEMA_VERSION: &str = "1";
 const BOOT: &str = "boot";
 const HOST: &str = "host";
+/// The last commit of the journal that the database has.
+const CARRIED: &str = "carried";
+
+/// How long commits are gathered before they are carried over.
+const GATHER: Duration = Duration::from_millis(50);
+/// A journal of this many bytes is carried over before it grows further.
+const MOST: u64 = 64 << 20;
 
 /// An intent's place in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,48 +66,49 @@ pub struct IntentId(u64);
 /// The store. Its calls block for as long as the disk takes.
 #[derive(Debug)]
 pub struct Store {
+    inner: Arc<Inner>,
+    /// Wakes the one that carries commits over; dropped to end it.
+    committed: Option<mpsc::Sender<()>>,
+    carrier: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Inner {
     database: Database,
     path: PathBuf,
+    journal: Mutex<Journal>,
+    /// One checkpoint at a time.
+    carrying: Mutex<()>,
 }
 
 impl Store {
-    /// Opens the store's file, or creates it.
+    /// Opens the store's file, or creates it; the journal is beside it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let database = Database::create(&path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.clone()),
             other => translate(&path, other.into(), Doing::Open),
         })?;
-        let store = Self { database, path };
-        store.initialise()?;
-        Ok(store)
-    }
-
-    fn initialise(&self) -> Result<(), StoreError> {
-        let found = self.write(|write| {
-            // Created here, so that no reader meets a table that isn't there.
-            write.open_table(NETWORKS)?;
-            write.open_table(CONTAINERS)?;
-            write.open_table(POOLS)?;
-            write.open_table(LEASES)?;
-            write.open_table(INTENTS)?;
-            let mut meta = write.open_table(META)?;
-            let found = meta.get(SCHEMA)?.map(|found| found.value().to_owned());
-            if found.is_none() {
-                meta.insert(SCHEMA, SCHEMA_VERSION)?;
-            }
-            Ok(found)
-        })?;
-        match found {
-            Some(found) if found != SCHEMA_VERSION => {
-                Err(StoreError::Schema { path: self.path.clone(), found })
-            }
-            _ => Ok(()),
-        }
+        let carried = initialise(&database, &path)?;
+        let journal = path.with_extension("journal");
+        let journal = Journal::open(&journal, carried)
+            .map_err(|error| translate(&journal, error.into(), Doing::Open))?;
+        let inner =
+            Inner { database, path, journal: Mutex::new(journal), carrying: Mutex::default() };
+        inner.carry_over(&[], None)?;
+        let inner = Arc::new(inner);
+        let (committed, wake) = mpsc::channel();
+        let carrier = Arc::clone(&inner);
+        let carrier = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || carrier.keep_carrying(&wake))
+            .map_err(|error| translate(&inner.path, error.into(), Doing::Open))?;
+        Ok(Self { inner, committed: Some(committed), carrier: Some(carrier) })
     }
 
     /// Everything that was committed.
     pub fn load(&self) -> Result<State, StoreError> {
+        self.inner.carry_over(&[], None)?;
         Ok(State {
             networks: self
                 .values(NETWORKS)?
@@ -129,53 +148,51 @@ impl Store {
 
     /// Writes `plan` to the journal: to be called before its first step.
     pub fn begin(&self, plan: &Plan) -> Result<IntentId, StoreError> {
-        let plan = json(plan);
-        self.write(|write| {
-            let mut intents = write.open_table(INTENTS)?;
-            let next = intents.last()?.map_or(0, |(last, _)| last.value() + 1);
-            intents.insert(next, plan.as_slice())?;
-            Ok(IntentId(next))
-        })
+        let begun = self.inner.journal().begin(plan);
+        begun.map_err(|error| self.inner.failed_to_write(error))
     }
 
     /// Commits `changes` and ends the intent, both or neither.
     pub fn commit(&self, intent: IntentId, changes: &[Change]) -> Result<(), StoreError> {
-        self.write(|write| {
-            put(write, changes)?;
-            write.open_table(INTENTS)?.remove(intent.0)?;
-            Ok(())
-        })
+        self.end(Some(intent), changes)
     }
 
     /// Commits changes that need no step.
     pub fn put(&self, changes: &[Change]) -> Result<(), StoreError> {
-        self.write(|write| put(write, changes))
+        self.end(None, changes)
+    }
+
+    fn end(&self, intent: Option<IntentId>, changes: &[Change]) -> Result<(), StoreError> {
+        if !changes.iter().all(outlasts_no_power_cut) || self.inner.journal().length() > MOST {
+            return self.inner.carry_over(changes, intent);
+        }
+        let committed = self.inner.journal().commit(intent, changes);
+        committed.map_err(|error| self.inner.failed_to_write(error))?;
+        if let Some(committed) = &self.committed {
+            // It ends after us only.
+            let _ = committed.send(());
+        }
+        Ok(())
     }
 
     /// Ends an intent whose plan was undone.
     pub fn abort(&self, intent: IntentId) -> Result<(), StoreError> {
-        self.commit(intent, &[])
+        let aborted = self.inner.journal().abort(intent);
+        aborted.map_err(|error| self.inner.failed_to_write(error))
     }
 
     /// Plans that an earlier agent began and neither committed nor aborted,
     /// the newest first: the order in which to roll them back.
     pub fn pending(&self) -> Result<Vec<(IntentId, Plan)>, StoreError> {
-        let found = self.read(|read| {
-            let intents = read.open_table(INTENTS)?;
-            let mut found = Vec::new();
-            for entry in intents.iter()?.rev() {
-                let (id, plan) = entry?;
-                found.push((IntentId(id.value()), plan.value().to_vec()));
-            }
-            Ok(found)
-        })?;
-        found.into_iter().map(|(id, plan)| Ok((id, self.parse(&plan)?))).collect()
+        let journal = self.inner.journal();
+        let pending = journal.pending.iter().rev();
+        Ok(pending.map(|(id, plan)| (IntentId(*id), plan.clone())).collect())
     }
 
     /// Notes the host's boot id. Whether it is another than the last time:
     /// then no link, namespace or process of the state is left.
     pub fn rebooted(&self, boot_id: &str) -> Result<bool, StoreError> {
-        self.write(|write| {
+        self.inner.write(|write| {
             let mut meta = write.open_table(META)?;
             let last = meta.insert(BOOT, boot_id)?;
             Ok(last.is_some_and(|last| last.value() != boot_id))
@@ -184,7 +201,7 @@ impl Store {
 
     /// A name of this host for hosts that have none: the first that was given.
     pub fn host_id(&self, fresh: &Id) -> Result<Id, StoreError> {
-        let kept = self.write(|write| {
+        let kept = self.inner.write(|write| {
             let mut meta = write.open_table(META)?;
             let kept = meta.get(HOST)?.map(|kept| kept.value().to_owned());
             if kept.is_none() {
@@ -209,7 +226,7 @@ impl Store {
 
     fn parse<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, StoreError> {
         serde_json::from_slice(value).map_err(|source| StoreError::Corrupt {
-            path: self.path.clone(),
+            path: self.inner.path.clone(),
             source: source.into(),
         })
     }
@@ -218,8 +235,74 @@ impl Store {
         &self,
         work: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let run = || work(&self.database.begin_read()?);
-        run().map_err(|error| translate(&self.path, error, Doing::Read))
+        let run = || work(&self.inner.database.begin_read()?);
+        run().map_err(|error| translate(&self.inner.path, error, Doing::Read))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.committed = None;
+        if let Some(carrier) = self.carrier.take() {
+            // One that panicked has nothing left to be waited for.
+            let _ = carrier.join();
+        }
+    }
+}
+
+impl Inner {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed_to_write(&self, error: std::io::Error) -> StoreError {
+        translate(&self.path, error.into(), Doing::Write)
+    }
+
+    /// Carries over what is committed, some at a time, until the store is
+    /// closed; then what is left.
+    fn keep_carrying(&self, wake: &mpsc::Receiver<()>) {
+        while wake.recv().is_ok() {
+            let due = Instant::now() + GATHER;
+            while wake.recv_timeout(due.saturating_duration_since(Instant::now())).is_ok() {}
+            if let Err(error) = self.carry_over(&[], None) {
+                // They are in the journal; the next commit tries again.
+                tracing::error!("failed to carry commits over to the store: {error}");
+            }
+        }
+    }
+
+    /// A checkpoint: what is in the journal and then `changes`, which end
+    /// `intent`, in one durable transaction.
+    fn carry_over(&self, changes: &[Change], intent: Option<IntentId>) -> Result<(), StoreError> {
+        let _alone = self.carrying.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, mut all) = {
+            let journal = self.journal();
+            if journal.is_carried_over() && changes.is_empty() && intent.is_none() {
+                return Ok(());
+            }
+            let (last, fresh) = journal.fresh();
+            (last, fresh.cloned().collect::<Vec<_>>())
+        };
+        all.extend_from_slice(changes);
+        self.write(|write| {
+            put(write, &all)?;
+            write.open_table(META)?.insert(CARRIED, last.to_string().as_str())?;
+            Ok(())
+        })?;
+        let mut journal = self.journal();
+        if let Some(intent) = intent {
+            // One that can't be noted is undone at the next start, and what
+            // the state says is made again.
+            if let Err(error) = journal.abort(intent) {
+                tracing::error!("failed to end an intent: {error}");
+                journal.end(intent);
+            }
+        }
+        if let Err(error) = journal.carried_over(last) {
+            tracing::error!("failed to begin the journal anew: {error}");
+        }
+        Ok(())
     }
 
     /// One transaction: durable when it returns.
@@ -227,14 +310,61 @@ impl Store {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let run = || {
-            let write = self.database.begin_write()?;
-            let result = work(&write)?;
-            write.commit()?;
-            Ok(result)
-        };
-        run().map_err(|error| translate(&self.path, error, Doing::Write))
+        write_to(&self.database, &self.path, work)
     }
+}
+
+/// Whether a change is void after a power cut: containers end with it, and
+/// those that come back ask for their addresses anew.
+fn outlasts_no_power_cut(change: &Change) -> bool {
+    match change {
+        Change::PutContainer(_)
+        | Change::RemoveContainer(_)
+        | Change::Lease(..)
+        | Change::Release(..) => true,
+        Change::PutNetwork(_)
+        | Change::RemoveNetwork(_)
+        | Change::PutPool(_)
+        | Change::RemovePool(_) => false,
+    }
+}
+
+/// Makes the tables; the number of the last commit that is in them.
+fn initialise(database: &Database, path: &Path) -> Result<u64, StoreError> {
+    let (found, carried) = write_to(database, path, |write| {
+        // Created here, so that no reader meets a table that isn't there.
+        write.open_table(NETWORKS)?;
+        write.open_table(CONTAINERS)?;
+        write.open_table(POOLS)?;
+        write.open_table(LEASES)?;
+        let mut meta = write.open_table(META)?;
+        let found = meta.get(SCHEMA)?.map(|found| found.value().to_owned());
+        if found.is_none() {
+            meta.insert(SCHEMA, SCHEMA_VERSION)?;
+        }
+        let carried = meta.get(CARRIED)?.and_then(|carried| carried.value().parse().ok());
+        Ok((found, carried))
+    })?;
+    match found {
+        Some(found) if found != SCHEMA_VERSION => {
+            Err(StoreError::Schema { path: path.to_owned(), found })
+        }
+        _ => Ok(carried.unwrap_or(0)),
+    }
+}
+
+fn write_to<T>(
+    database: &Database,
+    path: &Path,
+    work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+) -> Result<T, StoreError> {
+    let run = || {
+        let write = database.begin_write()?;
+        let result = work(&write)?;
+        write.commit()?;
+        Ok(result)
+    };
+    run().map_err(|error| translate(path, error, Doing::Write))
 }
 
 fn put(write: &WriteTransaction, changes: &[Change]) -> Result<(), redb::Error> {
@@ -280,172 +410,4 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controller::Op;
-
-    fn plan() -> Plan {
-        let mut plan = Plan::default();
-        plan.apply(Op::RunDir { path: "/run/netd/containers/x".into() });
-        plan
-    }
-
-    fn network(byte: u8) -> crate::model::Network {
-        crate::model::Network {
-            id: Id::from_bytes([byte; 32]),
-            name: format!("net{byte}").parse().unwrap(),
-            owner: crate::model::Owner::Netd,
-            index: u32::from(byte),
-            bridge: format!("br{byte}").parse().unwrap(),
-            bridge_mac: "02:6e:64:00:00:01".parse().unwrap(),
-            mtu: 1500,
-            mtu_fixed: false,
-            pools: vec![],
-            internal: false,
-            ipv6: false,
-            icc: true,
-            masquerade: true,
-            border4: crate::model::Border::default(),
-            border6: crate::model::Border::default(),
-            inhibit_ipv4: false,
-            trusted: vec![],
-            syn_rate: 0,
-            host_binding: "0.0.0.0".parse().unwrap(),
-            container_prefix: "eth".into(),
-            options: [].into(),
-            labels: [].into(),
-            created: "2026-01-01T00:00:00Z".into(),
-        }
-    }
-
-    #[test]
-    fn an_intent_survives_a_crash_until_it_is_committed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("netd.redb");
-        let change = Change::PutNetwork(network(1));
-
-        let store = Store::open(&path).unwrap();
-        store.begin(&plan()).unwrap();
-        drop(store);
-
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.load().unwrap(), State::default());
-        let pending = store.pending().unwrap();
-        assert_eq!(pending.len(), 1);
-        assert_eq!(pending[0].1, plan());
-        store.commit(pending[0].0, std::slice::from_ref(&change)).unwrap();
-        drop(store);
-
-        let store = Store::open(&path).unwrap();
-        assert!(store.pending().unwrap().is_empty());
-        let mut expected = State::default();
-        expected.commit(change);
-        assert_eq!(store.load().unwrap(), expected);
-    }
-
-    #[test]
-    fn a_file_as_a_power_cut_leaves_it_still_has_the_intent() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, copy) = (dir.path().join("s"), dir.path().join("copy"));
-        let store = Store::open(&path).unwrap();
-        store.put(&[Change::PutNetwork(network(1))]).unwrap();
-        store.begin(&plan()).unwrap();
-        // Open, neither closed nor flushed by anything but the transactions.
-        std::fs::copy(&path, &copy).unwrap();
-        let copy = Store::open(&copy).unwrap();
-        assert_eq!(copy.pending().unwrap().len(), 1);
-        assert_eq!(copy.load().unwrap().networks.len(), 1);
-    }
-
-    #[test]
-    fn an_aborted_intent_changes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s")).unwrap();
-        let intent = store.begin(&plan()).unwrap();
-        store.abort(intent).unwrap();
-        assert!(store.pending().unwrap().is_empty());
-        assert_eq!(store.load().unwrap(), State::default());
-    }
-
-    #[test]
-    fn what_is_removed_is_gone_and_the_newest_intent_comes_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s")).unwrap();
-        store.put(&[Change::PutNetwork(network(1)), Change::PutNetwork(network(2))]).unwrap();
-        store.put(&[Change::RemoveNetwork(network(1).id)]).unwrap();
-        let left: Vec<_> = store.load().unwrap().networks.into_values().collect();
-        assert_eq!(left, [network(2)]);
-
-        let first = store.begin(&plan()).unwrap();
-        let second = store.begin(&Plan::default()).unwrap();
-        let order: Vec<_> = store.pending().unwrap().into_iter().map(|p| p.0).collect();
-        assert_eq!(order, [second, first]);
-    }
-
-    #[test]
-    fn a_pools_leases_are_kept_one_by_one_and_go_with_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s")).unwrap();
-        let pool = |subnet: &str| {
-            let subnet = subnet.parse().unwrap();
-            IpamPool {
-                id: PoolId::new("netd-local", subnet, None),
-                subnet,
-                range: None,
-                leases: [].into(),
-                created: String::new(),
-            }
-        };
-        let (one, other) = (pool("10.1.0.0/16"), pool("10.2.0.0/16"));
-        let lease = |pool: &IpamPool, ip: &str| Change::Lease(pool.id.clone(), ip.parse().unwrap());
-        store
-            .put(&[
-                Change::PutPool(one.clone()),
-                Change::PutPool(other.clone()),
-                lease(&one, "10.1.0.1"),
-                lease(&one, "10.1.0.2"),
-                lease(&other, "10.2.0.1"),
-                Change::Release(one.id.clone(), "10.1.0.2".parse().unwrap()),
-            ])
-            .unwrap();
-        let pools = store.load().unwrap().pools;
-        assert_eq!(pools[&one.id].leases, ["10.1.0.1".parse().unwrap()].into());
-        store.put(&[Change::RemovePool(one.id.clone()), Change::PutPool(one.clone())]).unwrap();
-        let pools = store.load().unwrap().pools;
-        assert!(pools[&one.id].leases.is_empty());
-        assert_eq!(pools[&other.id].leases.len(), 1);
-    }
-
-    #[test]
-    fn a_reboot_is_noticed_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s")).unwrap();
-        assert!(!store.rebooted("a").unwrap());
-        assert!(!store.rebooted("a").unwrap());
-        assert!(store.rebooted("b").unwrap());
-        assert!(!store.rebooted("b").unwrap());
-    }
-
-    #[test]
-    fn the_hosts_id_is_the_first_that_was_given() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s")).unwrap();
-        let (first, other) = (Id::from_bytes([1; 32]), Id::from_bytes([2; 32]));
-        assert_eq!(store.host_id(&first).unwrap(), first);
-        assert_eq!(store.host_id(&other).unwrap(), first);
-    }
-
-    #[test]
-    fn a_file_that_is_no_store_and_a_store_in_use_are_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        std::fs::write(&path, "not a database, but long enough to be read".repeat(100)).unwrap();
-        let error = Store::open(&path).unwrap_err();
-        assert_eq!(error.to_string(), format!("the store `{}` is damaged", path.display()));
-        assert!(error.hint().is_some());
-
-        std::fs::remove_file(&path).unwrap();
-        let _open = Store::open(&path).unwrap();
-        assert!(matches!(Store::open(&path), Err(StoreError::InUse(_))));
-    }
-}
+mod tests;
