@@ -155,6 +155,7 @@ impl fmt::Display for Named<'_> {
             Op::Network { bridge, subnet, .. } => {
                 write!(f, "network {subnet} of bridge `{bridge}`")
             }
+            Op::Annex { name, bridge, .. } => write!(f, "annex `{name}` of bridge `{bridge}`"),
             Op::Sandbox { id, .. } => write!(f, "sandbox {}", id.short()),
             Op::Veth { host, .. } => write!(f, "veth `{host}`"),
             Op::Programs { host } => write!(f, "programs of `{host}`"),

@@ -31,7 +31,7 @@ pub fn plan_connect(state: &State, host: &Host, network: &str, request: &Connect
     let endpoint = endpoint::create(state, network, id, fixed, &container.endpoints)?;
 
     let mut plan = Plan::default();
-    plan.apply_all(endpoint::ops(network, &endpoint, container.own_netns()));
+    plan.apply_all(endpoint::ops(state, network, &endpoint, container.own_netns()));
     container.endpoints.push(endpoint);
     plan.changes.push(Change::PutContainer(container));
     Ok(plan)
@@ -48,7 +48,7 @@ pub fn plan_disconnect(state: &State, network: &str, request: &Connect) -> Resul
     };
     let removed = container.endpoints.remove(place);
     let mut plan = Plan::default();
-    plan.revert_all(endpoint::ops(network, &removed, container.own_netns()));
+    plan.revert_all(endpoint::ops(state, network, &removed, container.own_netns()));
     hand_over_default_routes(state, &removed, &mut container, &mut plan)?;
     plan.changes.push(Change::PutContainer(container));
     Ok(plan)

@@ -157,7 +157,7 @@ fn ops(state: &State, container: &Container) -> Result<Vec<Op>> {
     }
     for endpoint in &container.endpoints {
         let network = network_of(state, endpoint)?;
-        ops.extend(endpoint::ops(network, endpoint, container.own_netns()));
+        ops.extend(endpoint::ops(state, network, endpoint, container.own_netns()));
     }
     Ok(ops)
 }

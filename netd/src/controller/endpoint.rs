@@ -8,7 +8,10 @@ use netd_common::abi;
 use super::{Error, Op, Result, Sources, State, port};
 use crate::{
     ipam::{AddressError, check_address, choose_address},
-    model::{Endpoint, Id, IfName, Mac, Network, Pool, PortMapping, Protocol},
+    model::{
+        Endpoint, Id, IfName, Mac, Network, Pool, PortMapping, Protocol,
+        network::annex::{Annex, MOST_ANNEXES},
+    },
 };
 
 /// Digits of an endpoint's id in the names of its links.
@@ -45,6 +48,7 @@ pub(super) fn create(
         default_route6: routed
             && address6.is_some()
             && !others.iter().any(|other| other.default_route6),
+        annex: annex(state, network)?,
         ports: vec![],
         id,
     })
@@ -69,6 +73,7 @@ pub(super) fn create_outside(
         mac: given.unwrap_or_else(|| mac(address.ip(), &id)),
         default_route: false,
         default_route6: false,
+        annex: annex(state, network)?,
         ports: vec![],
         id,
     })
@@ -103,6 +108,20 @@ fn addresses(
     }
     let address = address.ok_or(Error::Internal("a network has no IPv4 subnet"))?;
     Ok((address, address6))
+}
+
+/// The first bridge of the network that has room.
+fn annex(state: &State, network: &Network) -> Result<u8> {
+    let mut used = [0; MOST_ANNEXES as usize + 1];
+    for (_, endpoint) in endpoints(state, network) {
+        if let Some(used) = used.get_mut(usize::from(endpoint.annex)) {
+            *used += 1;
+        }
+    }
+    let ports = network.bridge_ports();
+    (0..=MOST_ANNEXES)
+        .find(|number| used[usize::from(*number)] < ports)
+        .ok_or_else(|| Error::NetworkFull(network.name.clone()))
 }
 
 fn check(
@@ -184,8 +203,19 @@ fn mac(ip: IpAddr, id: &Id) -> Mac {
 }
 
 /// What an endpoint is made of, in the order of its making; `netns` is
-/// [`Container::own_netns`].
-pub(super) fn ops(network: &Network, endpoint: &Endpoint, netns: Option<&Path>) -> Vec<Op> {
+/// [`Container::own_netns`]. The first of an annex makes that too, and the
+/// last takes it down.
+pub(super) fn ops(
+    state: &State,
+    network: &Network,
+    endpoint: &Endpoint,
+    netns: Option<&Path>,
+) -> Vec<Op> {
+    let is_alone = || {
+        let mut in_annex = endpoints(state, network).filter(|(_, it)| it.annex == endpoint.annex);
+        in_annex.all(|(_, other)| other.id == endpoint.id)
+    };
+    let annex = annex_op(network, endpoint.annex).filter(|_| is_alone());
     let outside = [
         veth_op(network, endpoint, netns),
         programs_op(endpoint),
@@ -193,7 +223,20 @@ pub(super) fn ops(network: &Network, endpoint: &Endpoint, netns: Option<&Path>) 
         lease_op(network, endpoint),
     ];
     let inside = netns.map(|netns| interface_op(network, endpoint, netns));
-    outside.into_iter().chain(inside).chain(port::ops(network, endpoint)).collect()
+    annex.into_iter().chain(outside).chain(inside).chain(port::ops(network, endpoint)).collect()
+}
+
+/// The annexes that a network's endpoints are in.
+pub(super) fn annexes(state: &State, network: &Network) -> Vec<Op> {
+    let numbers: BTreeSet<u8> =
+        endpoints(state, network).map(|(_, endpoint)| endpoint.annex).collect();
+    numbers.into_iter().filter_map(|number| annex_op(network, number)).collect()
+}
+
+/// The annex of this number, if it is one.
+pub(super) fn annex_op(network: &Network, number: u8) -> Option<Op> {
+    let Annex { bridge, mac, near, far } = network.annex(number)?;
+    Some(Op::Annex { bridge: network.bridge.clone(), name: bridge, mac, near, far })
 }
 
 pub(super) fn veth_op(network: &Network, endpoint: &Endpoint, netns: Option<&Path>) -> Op {
@@ -204,7 +247,7 @@ pub(super) fn veth_op(network: &Network, endpoint: &Endpoint, netns: Option<&Pat
         netns: netns.map(Path::to_owned),
         mac: endpoint.mac,
         mtu: network.mtu,
-        bridge: network.bridge.clone(),
+        bridge: network.bridge_of(endpoint.annex),
     }
 }
 

@@ -119,6 +119,8 @@ pub enum Error {
     AddressesExhausted { family: &'static str, name: Name, id: Id },
     #[error("no available {family} addresses on address pool {pool}")]
     PoolExhausted { family: &'static str, pool: String },
+    #[error("network {0} is full: its bridges have no port left")]
+    NetworkFull(Name),
     #[error("conflicting options: port {what} and the {mode} network mode")]
     PortsInMode { what: &'static str, mode: &'static str },
     #[error("cannot join network of a non running container: {0}")]
@@ -209,6 +211,7 @@ impl Error {
             | Self::AddressesExhausted { .. }
             | Self::PoolExhausted { .. }
             | Self::EndpointExists(_)
+            | Self::NetworkFull(_)
             | Self::JoinStopped(_)
             | Self::Running(_)
             | Self::NotRunning(_)

@@ -43,6 +43,10 @@ pub enum Op {
         mtu: u32,
         bridge: IfName,
     },
+    /// A further bridge of a network (`model::network::annex`), up, and the
+    /// pair of links by which it is a part of `bridge`: `near` in that one,
+    /// `far` in it. Their MTU is the largest: who sends keeps the network's.
+    Annex { bridge: IfName, name: IfName, mac: Mac, near: IfName, far: IfName },
     /// A bridge's MTU, of a network that lives on. Reverting sets the old one.
     BridgeMtu { name: IfName, mac: Mac, old: u32, new: u32 },
     /// That of both ends of a veth pair, likewise. An end that is gone has none.

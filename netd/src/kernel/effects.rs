@@ -6,6 +6,7 @@ use std::{fs, io, path::Path};
 
 use super::{
     Error, HostPorts, Netlink,
+    annex::Annex,
     hostport::HostPort,
     link::{self, Bridge, Veth},
     netns::{self, Interface},
@@ -32,6 +33,7 @@ impl KernelEffects {
     pub fn handles(op: &Op) -> bool {
         match op {
             Op::Bridge { .. }
+            | Op::Annex { .. }
             | Op::Sandbox { .. }
             | Op::Veth { .. }
             | Op::BridgeMtu { .. }
@@ -55,6 +57,13 @@ impl KernelEffects {
                 match action {
                     Action::Apply => bridge.create(&self.netlink).await,
                     Action::Revert => bridge.delete(&self.netlink).await,
+                }
+            }
+            Op::Annex { bridge, name, mac, near, far } => {
+                let annex = Annex { bridge, name, mac: *mac, near, far };
+                match action {
+                    Action::Apply => annex.create(&self.netlink).await,
+                    Action::Revert => annex.delete(&self.netlink).await,
                 }
             }
             Op::Veth { endpoint, host, peer, netns, mac, mtu, bridge } => {

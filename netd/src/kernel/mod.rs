@@ -4,6 +4,7 @@
 //!
 //! "The host" is the network namespace of the calling thread: the agent's own.
 
+pub mod annex;
 pub mod effects;
 pub mod ethtool;
 pub mod hostport;

@@ -59,6 +59,18 @@ pub fn bridge_alias(mac: Mac) -> String {
     format!("{ALIAS}{a:02x}{b:02x}{c:02x}")
 }
 
+/// The near end's own address of the pair that joins an annex to its network.
+pub fn trunk_mac(annex: Mac) -> Mac {
+    let [a, b, _, c, d, e] = annex.0;
+    Mac([a, b, 0x67, c, d, e])
+}
+
+/// The alias of that pair, both ends.
+pub fn annex_alias(annex: Mac) -> String {
+    let [.., a, b, c] = annex.0;
+    format!("{ALIAS}annex {a:02x}{b:02x}{c:02x}")
+}
+
 /// Whether a link with this hardware address is a bridge that netd made: only
 /// to show it, what is changed is recognised by its alias.
 pub fn is_bridge_mac(mac: [u8; 6]) -> bool {

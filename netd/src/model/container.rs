@@ -95,6 +95,9 @@ pub struct Endpoint {
     /// And of IPv6: another endpoint may, where the first has none.
     #[serde(default)]
     pub default_route6: bool,
+    /// The annex that its host side is in; 0: the network's own bridge.
+    #[serde(default)]
+    pub annex: u8,
     pub ports: Vec<PortMapping>,
 }
 

@@ -36,6 +36,12 @@ impl IfName {
         debug_assert!(prefix.len() + digits <= 15);
         Self(format!("{prefix}{}", &id.as_str()[..digits]))
     }
+
+    /// With `-N` behind it; 11 bytes at most without.
+    pub(crate) fn numbered(self, number: u8) -> Self {
+        debug_assert!(self.0.len() <= 11);
+        Self(format!("{self}-{number}"))
+    }
 }
 
 impl Mac {

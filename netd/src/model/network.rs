@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Id, IfName, Mac, Name, Owner};
 
+pub mod annex;
 pub(crate) mod options;
 
 pub use options::{NetworkOptions, OptionError};

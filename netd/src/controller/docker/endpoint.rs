@@ -45,7 +45,7 @@ pub fn plan_create_endpoint(
     let endpoint = endpoint::create_outside(state, network, id.clone(), fixed, mac)?;
     let answer = chosen(given, &endpoint);
     let mut plan = Plan::default();
-    plan.apply_all(endpoint::ops(network, &endpoint, None));
+    plan.apply_all(endpoint::ops(state, network, &endpoint, None));
     plan.changes.push(Change::PutContainer(alone(vec![endpoint], &id, &host.now)?));
     Ok((plan, answer))
 }
@@ -197,7 +197,7 @@ pub(super) fn forget(
 ) -> Result<()> {
     let (gone, rest) = without(container, ids);
     for endpoint in &gone {
-        plan.revert_all(endpoint::ops(network_of(state, endpoint)?, endpoint, None));
+        plan.revert_all(endpoint::ops(state, network_of(state, endpoint)?, endpoint, None));
     }
     plan.changes.extend(rest);
     Ok(())

@@ -11,6 +11,7 @@ use crate::{
     api::docker::types::{CreateNetwork, IpamData, Options},
     controller::{
         Error, Host, Plan, Result, State,
+        endpoint::annexes,
         network::{self, Blueprint},
         subnets::{self, Except, family_of},
     },
@@ -71,6 +72,12 @@ pub fn plan_docker_network_remove(state: &State, id: &str) -> Result<Plan> {
         let stale: Vec<_> = stale.map(|endpoint| &endpoint.id).collect();
         if !stale.is_empty() {
             forget(state, &mut plan, container, &stale)?;
+        }
+    }
+    // Several went at once, none of them as the last of its annex.
+    for annex in annexes(state, network) {
+        if plan.steps.iter().all(|step| step.op != annex) {
+            plan.revert(annex);
         }
     }
     network::remove(&mut plan, network);

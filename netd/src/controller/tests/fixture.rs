@@ -261,6 +261,7 @@ impl World {
 pub(super) fn key(op: &Op) -> String {
     match op {
         Op::Bridge { name, .. } | Op::BridgeMtu { name, .. } => format!("bridge {name}"),
+        Op::Annex { name, .. } => format!("annex {name}"),
         Op::Network { subnet, .. } => format!("network {subnet}"),
         Op::Sandbox { id, .. } => format!("sandbox {id}"),
         Op::Veth { host, .. } | Op::VethMtu { host, .. } => format!("veth {host}"),

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::GatewayMode;
+use super::{GatewayMode, annex::MOST_ENDPOINTS};
 use crate::model::{IfName, config, link::LinkError};
 
 /// What the options of `-o` say (DESIGN §6), valid; `None` where not given.
@@ -23,6 +23,7 @@ pub struct NetworkOptions {
     pub mtu: Option<u32>,
     pub container_prefix: Option<String>,
     pub syn_rate: Option<u32>,
+    pub bridge_ports: Option<u16>,
 }
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -53,8 +54,9 @@ const HOST_IPV6: &str = "com.docker.network.host_ipv6";
 const INHIBIT_IPV4: &str = "com.docker.network.bridge.inhibit_ipv4";
 const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
 const SYN_RATE: &str = "netd.syn_rate";
+pub(crate) const BRIDGE_PORTS: &str = "netd.bridge_ports";
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     BRIDGE_NAME,
     MASQUERADE,
     ICC,
@@ -68,6 +70,7 @@ const KNOWN: [&str; 13] = [
     MTU,
     CONTAINER_PREFIX,
     SYN_RATE,
+    BRIDGE_PORTS,
 ];
 
 impl OptionError {
@@ -112,6 +115,7 @@ impl NetworkOptions {
             MTU => self.mtu = parse_mtu(value)?,
             CONTAINER_PREFIX => self.container_prefix = Some(parse_prefix(value)?),
             SYN_RATE => self.syn_rate = Some(parse_rate(value)?),
+            BRIDGE_PORTS => self.bridge_ports = Some(parse_ports(value)?),
             _ => return Err(OptionError::Unknown(option.to_owned())),
         }
         Ok(())
@@ -168,6 +172,11 @@ fn parse_trusted(value: &str) -> Result<Vec<IfName>, OptionError> {
 /// SYNs in a second; 0 is no limit.
 fn parse_rate(value: &str) -> Result<u32, OptionError> {
     value.parse().map_err(|_| invalid(SYN_RATE, value, "a number of SYNs a second is expected"))
+}
+
+fn parse_ports(value: &str) -> Result<u16, OptionError> {
+    let ports = value.parse().ok().filter(|ports| (1..=MOST_ENDPOINTS).contains(ports));
+    ports.ok_or_else(|| invalid(BRIDGE_PORTS, value, "a number from 1 to 1000 is expected"))
 }
 
 /// 0 stands for the default, as in Docker.
@@ -273,6 +282,14 @@ mod tests {
         );
         assert_eq!(names(""), Ok(vec![]));
         assert!(names("wg0:an-interface-of-a-long-name").is_err());
+    }
+
+    #[test]
+    fn a_bridge_takes_a_thousand_endpoints_at_most() {
+        assert_eq!(parse(BRIDGE_PORTS, "2").unwrap().bridge_ports, Some(2));
+        for wrong in ["0", "1001", "-1", "many"] {
+            assert!(error(BRIDGE_PORTS, wrong).contains("a number from 1 to 1000"), "{wrong}");
+        }
     }
 
     #[test]
