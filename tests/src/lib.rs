@@ -15,6 +15,7 @@ use std::{
 };
 
 pub mod agent;
+pub mod api;
 pub mod container;
 pub mod dir;
 pub mod docker;
@@ -37,6 +38,7 @@ pub mod topology;
 pub mod traffic;
 
 pub use agent::Agent;
+pub use api::Api;
 pub use container::Container;
 pub use dir::TestDir;
 pub use docker::Docker;
