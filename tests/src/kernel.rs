@@ -24,7 +24,7 @@ use aya::{
     },
     programs::{TestRun as _, TestRunOptions},
 };
-use netd::datapath::{Datapath, Options};
+use netd::datapath::{Datapath, Options, Others};
 use netd_common::{
     abi::{
         Address, AllowKey, Config, Counter, Endpoint, Family, Flow, FlowKey, Fragment, FragmentKey,
@@ -154,7 +154,7 @@ impl Kernel {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let base = PathBuf::from(format!("/sys/fs/bpf/netd-test-{}-{n}", std::process::id()));
-        let options = Options { flow_table_size: flows, attach: None };
+        let options = Options { flow_table_size: flows, attach: None, others: Others::Refuse };
         let datapath = Datapath::load(&base, &options).expect("the datapath loads");
         let pins = datapath.pins().to_owned();
         let kernel = |name| MapData::from_pin(pins.join(name)).expect("the map is pinned");

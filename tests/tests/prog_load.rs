@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use netd::datapath::{Datapath, Options};
+use netd::datapath::{Datapath, Options, Others};
 use netd_common::{
     abi::names::{SOCKET_PROGRAMS, XDP_PROGRAMS},
     verdict::Hook,
@@ -16,7 +16,7 @@ const VERIFIER_LIMIT: u32 = 1_000_000;
 fn the_verifier_accepts_every_program_and_destroy_leaves_nothing() -> Result<()> {
     netd_tests::require_root();
     let pins = PathBuf::from(format!("/sys/fs/bpf/netd-load-{}", std::process::id()));
-    let options = Options { flow_table_size: 1024, attach: None };
+    let options = Options { flow_table_size: 1024, attach: None, others: Others::Refuse };
     let mut datapath = Datapath::load(&pins, &options)
         .inspect_err(|_| drop(std::fs::remove_dir_all(&pins)))
         .context("failed to load the datapath")?;

@@ -16,7 +16,7 @@ use crate::{
     ipam,
     kernel::{
         self,
-        observe::{Address, Link, default_mtu},
+        observe::{Address, Link, Route, default_mtu},
         survey::Survey,
     },
     model::{
@@ -34,6 +34,9 @@ const ETHERNET: u16 = 1;
 #[derive(Debug, Default)]
 pub(super) struct Told {
     facts: HostFacts,
+    /// The uplinks' addresses, by their links: those too that are gone without
+    /// another in their place.
+    sources: BTreeMap<IpAddr, u32>,
     pub(super) uplinks: Vec<String>,
     /// By uplink.
     xdp: BTreeMap<String, XdpState>,
@@ -75,6 +78,15 @@ pub(super) enum Routes {
     AreTheSame,
 }
 
+/// What one look at the host has shown.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) links: Vec<Link>,
+    pub(super) addresses: Vec<Address>,
+    /// `None`: as they were.
+    pub(super) routes: Option<Vec<Route>>,
+}
+
 impl Agent {
     /// A fresh look at the host, for a plan that makes a network.
     pub(super) async fn observe(&self) -> Result<Host, kernel::Error> {
@@ -110,11 +122,29 @@ impl Agent {
         })
     }
 
+    /// A fresh look at the host's links.
+    pub(super) async fn look(&self, routes: Routes) -> Result<Look, kernel::Error> {
+        let netlink = &self.work.kernel.netlink;
+        Ok(Look {
+            links: netlink.links().await?,
+            addresses: netlink.addresses().await?,
+            routes: match routes {
+                Routes::MayHaveChanged => Some(netlink.routes().await?),
+                Routes::AreTheSame => None,
+            },
+        })
+    }
+
+    /// As [`Agent::tell_host`], after a look.
+    pub(super) async fn refresh_host(&mut self, routes: Routes) -> anyhow::Result<()> {
+        let look = self.look(routes).await?;
+        self.tell_host(look).await
+    }
+
     /// Attaches to new uplinks, lets go of old ones, and tells the datapath
     /// what it must know.
-    pub(super) async fn refresh_host(&mut self, routes: Routes) -> anyhow::Result<()> {
-        let netlink = &self.work.kernel.netlink;
-        let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
+    pub(super) async fn tell_host(&mut self, look: Look) -> anyhow::Result<()> {
+        let Look { links, addresses, routes } = look;
         let uplinks: Vec<&Link> =
             links.iter().filter(|link| is_uplink(link, &self.config)).collect();
         let mut facts = HostFacts {
@@ -157,18 +187,49 @@ impl Agent {
         self.host.uplinks = attached;
         self.work.datapath.tables.sync_trusted(&trusted(&links, self.state.networks.values()))?;
         self.host.follow_xdp(xdp, self.config.xdp);
-        let default_mtu = match routes {
-            Routes::MayHaveChanged => default_mtu(&links, &netlink.routes().await?),
-            Routes::AreTheSame => None,
-        };
-        if routes == Routes::MayHaveChanged || facts != self.host.facts {
+        let default_mtu = routes.as_ref().and_then(|routes| default_mtu(&links, routes));
+        if routes.is_some() || facts != self.host.facts {
             self.work.datapath.tables.sync_host(&facts)?;
             self.host.facts = facts;
+            self.end_masquerades(&links, &addresses);
         }
         // Without a default route, what was holds on.
         match default_mtu {
             Some(mtu) => self.follow_mtu(mtu).await,
             None => Ok(()),
+        }
+    }
+
+    /// Ends what is masqueraded as an address that an uplink had and has no
+    /// more, once it has another of its family: nothing could answer it. As
+    /// long as it has none, the address may come back, and what it carried
+    /// goes on.
+    fn end_masquerades(&mut self, links: &[Link], addresses: &[Address]) {
+        let uplinks = &self.host.facts.uplinks;
+        let other = |link: u32, ip: &IpAddr| {
+            uplinks.iter().filter(|uplink| uplink.ifindex == link).any(|uplink| match ip {
+                IpAddr::V4(_) => uplink.address4.is_some(),
+                IpAddr::V6(_) => uplink.address6.is_some(),
+            })
+        };
+        let now = &self.host.facts.addresses;
+        let lost: BTreeSet<IpAddr> = self
+            .host
+            .sources
+            .iter()
+            .filter(|(ip, link)| !now.contains(*ip) && other(**link, ip))
+            .map(|(ip, _)| *ip)
+            .collect();
+        self.host.sources.retain(|ip, link| {
+            !lost.contains(ip) && links.iter().any(|there| there.index == *link)
+        });
+        let own = addresses
+            .iter()
+            .filter(|it| uplinks.iter().any(|uplink| uplink.ifindex == it.link))
+            .map(|it| (it.address.ip(), it.link));
+        self.host.sources.extend(own);
+        if !lost.is_empty() {
+            self.work.end_masquerades(&lost);
         }
     }
 

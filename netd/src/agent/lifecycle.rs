@@ -23,7 +23,10 @@ use crate::{
 };
 
 /// A container without a process is given up after this long.
-const START: Duration = Duration::from_secs(30);
+pub(super) const START: Duration = Duration::from_secs(30);
+/// As [`START`], after a restart: who waited for the sandbox has heard nothing
+/// of it, or is about to start the process.
+pub(super) const START_AGAIN: Duration = Duration::from_secs(5);
 /// Between SIGKILL of the command and of a shim that does not notice.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -72,10 +75,10 @@ impl Agent {
     }
 
     /// Releases a container that never gets a process.
-    pub(super) fn expect_start(&self, id: Id) {
+    pub(super) fn expect_start(&self, id: Id, within: Duration) {
         let notices = self.notices.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(START).await;
+            tokio::time::sleep(within).await;
             let _ = notices.send(Notice::Ended(id)).await;
         });
     }
@@ -93,6 +96,12 @@ impl Agent {
             // The notice was for a start that came in time after all.
             return;
         }
+        self.over(id).await;
+    }
+
+    /// Nobody runs a container any more: what it held goes back.
+    pub(super) async fn over(&mut self, id: &Id) {
+        let Some(container) = self.state.containers.get(id) else { return };
         let code = RunDir(&self.paths.containers_dir().join(id.as_str())).read_exit();
         tracing::info!(container = %container.name, code, "container ended");
         if let Err(error) = self.release(id, code).await {

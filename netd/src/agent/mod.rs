@@ -7,11 +7,13 @@
 
 mod docker;
 mod exhaustion;
+mod faults;
 mod flows;
 mod host;
 mod journal;
 mod lifecycle;
 mod monitor;
+mod reconcile;
 mod requests;
 mod start;
 mod work;
@@ -75,6 +77,7 @@ struct Agent {
     monitor: monitor::Monitor,
     exhaustion: exhaustion::Exhaustion,
     docker: docker::Docker,
+    reconcile: reconcile::Reconcile,
 }
 
 impl Agent {
@@ -92,6 +95,8 @@ impl Agent {
         let mut look = interval(monitor::LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = systemd::Watchdog::new();
+        let mut programs = interval(reconcile::LOOK);
+        programs.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh: Option<Instant> = None;
         let mut refreshed = Instant::now();
         loop {
@@ -107,21 +112,28 @@ impl Agent {
                     Notice::Docker(seen) => self.docker_seen(seen).await,
                 },
                 event = changes.recv() => {
-                    if event.is_none() {
+                    if let Some(event) = event {
+                        self.reconcile.hear(event);
+                    } else {
                         tracing::warn!("the watch on links and routes ended; starting it again");
                         changes = watch::watch()?;
+                        self.reconcile.hear(watch::Event::Resync);
                     }
                     refresh.get_or_insert((refreshed + REFRESH).max(Instant::now()));
                 }
                 () = tokio::time::sleep_until(due), if refresh.is_some() => {
                     (refresh, refreshed) = (None, Instant::now());
-                    if let Err(error) = self.refresh_host(host::Routes::MayHaveChanged).await {
+                    if let Err(error) = self.follow().await {
                         tracing::error!("failed to follow the host's links: {error:#}");
                     }
                     self.collect_lost().await;
                 }
                 () = tokio::time::sleep_until(self.docker.due()) => self.docker_due().await,
-                _ = sweep.tick() => self.sweep(),
+                _ = sweep.tick() => {
+                    self.sweep();
+                    self.look_after_links().await;
+                }
+                _ = programs.tick() => self.look_after_programs().await,
                 _ = look.tick(), if self.monitor.is_on() => self.look_after_listeners(),
                 () = watchdog.due() => watchdog.feed(&self.summary()),
                 _ = terminate.recv() => break,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, host::Routes};
+use super::{Agent, host::Routes, lifecycle::START};
 use crate::{
     api::{
         Request, ServiceError, inspect, rows,
@@ -143,7 +143,7 @@ impl Agent {
             })
             .await?;
         let sandbox = self.container_sandbox(id.as_str())?;
-        self.expect_start(id);
+        self.expect_start(id, START);
         Ok(sandbox)
     }
 
@@ -248,6 +248,7 @@ impl Agent {
         if plan.steps.is_empty() {
             if !plan.changes.is_empty() {
                 self.store.put(&plan.changes)?;
+                self.work.committed();
                 plan.changes.iter().for_each(|change| self.state.commit(change.clone()));
             }
             return Ok(Ok(()));
@@ -255,19 +256,21 @@ impl Agent {
         let intent = self.store.begin(plan)?;
         if let Err(error) = self.work.run(plan).await {
             tracing::debug!("a plan failed and was undone: {error}");
-            self.store.abort(intent)?;
+            if let Err(error) = self.store.abort(intent) {
+                tracing::error!("failed to end an intent: {error}");
+            }
             return Ok(Err(error));
         }
         if let Err(error) = self.store.commit(intent, &plan.changes) {
             // What is not on disk did not happen.
-            for undo in crate::executor::rollback(&mut self.work, plan).await {
+            for undo in self.work.rollback(plan).await {
                 tracing::error!("failed to undo: {undo}");
             }
-            self.work.end_flows();
             // An update of what is there has no opposite but its removal.
             self.restore().await;
             return Err(error.into());
         }
+        self.work.committed();
         for change in &plan.changes {
             self.state.commit(change.clone());
         }
@@ -318,7 +321,9 @@ internal!(crate::kernel::Error, crate::datapath::Error);
 impl From<crate::store::StoreError> for ServiceError {
     fn from(error: crate::store::StoreError) -> Self {
         let hint = error.hint();
-        Self { kind: Kind::Internal, message: error.to_string(), hint }
+        let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());
+        let message = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+        Self { kind: Kind::Internal, message, hint }
     }
 }
 

@@ -6,18 +6,21 @@ use anyhow::Context as _;
 use netd_common::abi::NetworkKey;
 use tokio::sync::watch;
 
-use super::{Agent, channels, host, journal, monitor, work::Work};
+use super::{
+    Agent, channels, host, journal, lifecycle::START_AGAIN, monitor, reconcile::Tell, work::Work,
+};
 use crate::{
-    api::server::Listener,
+    api::{ServiceError, server::Listener},
     cli::agent::Options,
     controller::{self, Op},
-    datapath::{self, AttachMode, Datapath},
-    executor::{self, Effects as _},
+    datapath::{self, AttachMode, Datapath, Others},
+    executor::Effects as _,
     kernel::{self, KernelEffects, process},
     model::{
-        Config, ContainerState, Endpoint, Owner,
+        Config, ContainerState, Endpoint, Id, Owner, Process,
         config::{ConfigFile, PoolEntry},
     },
+    runtime::files::RunDir,
     store::Store,
     systemd,
 };
@@ -73,7 +76,7 @@ async fn serve(
         plugin.map(|listener| tokio::spawn(listener.serve_docker(handle, until_closed(stopped))));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
     systemd::ready(&agent.summary());
-    let result = agent.serve(requests, notices).await;
+    let result = Box::pin(agent.serve(requests, notices)).await;
     drop(stop);
     let servers = async {
         let _ = server.await;
@@ -144,15 +147,17 @@ impl Agent {
             config.docker_socket.resolve(&paths.docker_socket),
             Duration::from_secs(options.docker_patience),
         );
-        let store = Store::open(&paths.store())?;
-        let rebooted = store.rebooted(&kernel::sysctl::boot_id()?)?;
-        let state = store.load()?;
+        let store = Store::open(&paths.store()).map_err(ServiceError::from)?;
+        let boot_id = super::faults::boot_id()?;
+        let rebooted = store.rebooted(&boot_id).map_err(ServiceError::from)?;
+        let state = store.load().map_err(ServiceError::from)?;
         let ula = host::unique_local_pool(&paths, &store)?;
         let load = crate::datapath::Options {
             flow_table_size: config.flow_table_size,
             attach: options.clsact.then_some(AttachMode::Clsact),
+            others: if options.replace_datapath { Others::Replace } else { Others::Refuse },
         };
-        let mut datapath = Datapath::load(&paths.pins, &load)?;
+        let mut datapath = Datapath::load(&paths.pins, &load).map_err(refused)?;
         if let Some(events) = datapath.take_events() {
             monitor::read(events, notices.clone()).context("failed to read the drops")?;
         }
@@ -174,6 +179,7 @@ impl Agent {
             monitor: monitor::Monitor::new(),
             exhaustion: super::exhaustion::Exhaustion::default(),
             docker,
+            reconcile: super::reconcile::Reconcile::default(),
         };
         agent.undo_intents().await?;
         if let Err(error) = agent.reconcile(rebooted).await {
@@ -183,6 +189,10 @@ impl Agent {
             }
             return Err(error);
         }
+        if agent.work.datapath.remove_other_versions()? {
+            tracing::warn!("took the place of another version of netd");
+            agent.refresh_host(host::Routes::MayHaveChanged).await?;
+        }
         Ok(agent)
     }
 
@@ -190,30 +200,37 @@ impl Agent {
     async fn undo_intents(&mut self) -> anyhow::Result<()> {
         for (intent, plan) in self.store.pending()? {
             tracing::warn!(steps = plan.steps.len(), "undoing an unfinished plan");
-            for error in executor::rollback(&mut self.work, &plan).await {
+            for error in self.work.rollback(&plan).await {
                 tracing::warn!("failed to undo: {error}");
             }
             self.store.abort(intent)?;
         }
-        self.work.end_flows();
         Ok(())
     }
 
     /// Makes the kernel what the state says, and the state what is still alive.
     async fn reconcile(&mut self, rebooted: bool) -> anyhow::Result<()> {
         let host = self.observe().await?;
-        let plan = controller::plan_default_network(&self.state, &host)
-            .map_err(crate::api::ServiceError::from)?;
+        let plan =
+            controller::plan_default_network(&self.state, &host).map_err(ServiceError::from)?;
         self.carry_out(&plan).await?;
+        self.release_dead(rebooted).await;
         self.collect_lost().await;
+        // Links that are gone first: they get their old numbers, and what was
+        // in the containers with them.
         if rebooted {
             self.release_leases_of_last_boot().await;
+        } else {
+            // Where nothing was left, nobody has taken it.
+            let tell = if self.work.datapath.is_new() { Tell::Nobody } else { Tell::Log };
+            let look = self.look(host::Routes::MayHaveChanged).await?;
+            self.repair(&look, "", tell).await;
         }
         self.restore().await;
         self.forget_strangers()?;
         self.work.end_sockets();
         self.refresh_host(host::Routes::MayHaveChanged).await?;
-        self.adopt_containers(rebooted).await;
+        self.adopt_containers().await;
         Ok(())
     }
 
@@ -221,7 +238,7 @@ impl Agent {
     pub(super) async fn restore(&mut self) {
         for op in controller::desired_ops(&self.state) {
             // One that is gone for good must not keep the others down.
-            if is_lost(&op) {
+            if super::reconcile::is_lost(&op) {
                 continue;
             }
             if let Err(error) = self.work.apply(&op).await {
@@ -259,8 +276,33 @@ impl Agent {
         Ok(())
     }
 
-    /// Watches the containers that live on, and releases those that don't.
-    async fn adopt_containers(&mut self, rebooted: bool) {
+    /// Releases the containers that nobody runs any more, before anything of
+    /// theirs is made again. After a boot, that is all of them.
+    async fn release_dead(&mut self, rebooted: bool) {
+        let dead: Vec<_> = self
+            .state
+            .containers
+            .values()
+            .filter(|container| container.owner == Owner::Netd)
+            .filter(|container| match &container.state {
+                ContainerState::Running(it) => {
+                    rebooted || !process::is_alive(it.shim, it.start_time)
+                }
+                ContainerState::Created => rebooted,
+                // Its program minds it.
+                ContainerState::Joined | ContainerState::Exited { .. } => false,
+            })
+            .map(|container| container.id.clone())
+            .collect();
+        for id in dead {
+            self.over(&id).await;
+        }
+        self.remove_unknown_files();
+    }
+
+    /// Watches the containers that live on. One that has got its process while
+    /// no agent was there to be told runs.
+    async fn adopt_containers(&mut self) {
         let containers: Vec<_> = self
             .state
             .containers
@@ -270,25 +312,40 @@ impl Agent {
             .collect();
         for (id, state) in containers {
             match state {
-                ContainerState::Running(it)
-                    if !rebooted && process::is_alive(it.shim, it.start_time) =>
-                {
-                    self.watch_process(id, it);
-                }
-                ContainerState::Running(_) => self.ended(&id).await,
-                ContainerState::Created => self.expect_start(id),
+                ContainerState::Running(it) => self.watch_process(id, it),
+                ContainerState::Created => match self.process_of(&id) {
+                    Some(process) => self.adopt(id, process).await,
+                    None => self.expect_start(id, START_AGAIN),
+                },
                 ContainerState::Joined | ContainerState::Exited { .. } => {}
             }
         }
     }
 }
 
-/// Whether an op restores a container whose sandbox no longer exists.
-fn is_lost(op: &Op) -> bool {
-    match op {
-        Op::Veth { netns: Some(path), .. } => !kernel::netns::exists(path),
-        // Its runtime has taken the peer away for good.
-        Op::Veth { netns: None, host, .. } => nix::net::if_::if_nametoindex(host.as_str()).is_err(),
-        _ => false,
+impl Agent {
+    /// The process that a shim has started in a container, while it lives.
+    fn process_of(&self, id: &Id) -> Option<Process> {
+        let process = RunDir(&self.paths.containers_dir().join(id.as_str())).read_process()?;
+        process::is_alive(process.shim, process.start_time).then_some(process)
+    }
+
+    async fn adopt(&mut self, id: Id, process: Process) {
+        let plan = match controller::plan_started(&self.state, id.as_str(), process) {
+            Ok(plan) => plan,
+            Err(error) => return tracing::error!(container = id.short(), "{error}"),
+        };
+        if let Err(error) = self.carry_out(&plan).await {
+            return tracing::error!(container = id.short(), "failed to adopt: {error}");
+        }
+        self.watch_process(id, process);
+    }
+}
+
+/// What a start is refused for, with the way out where there is one.
+fn refused(error: datapath::Error) -> anyhow::Error {
+    match error.hint() {
+        Some(hint) => ServiceError::internal(error.to_string()).with_hint(hint).into(),
+        None => error.into(),
     }
 }

@@ -1,7 +1,7 @@
 //! The one [`Effects`]: kernel and datapath together, each doing its own ops.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -11,10 +11,11 @@ use netd_common::abi::{
 };
 use nix::time::{ClockId, clock_gettime};
 
+use super::faults::{Crash, Of};
 use crate::{
     controller::{Op, Plan, Sources},
     datapath::{self, Datapath, flows::Asked},
-    executor::{self, EffectError, Effects, ExecError},
+    executor::{self, EffectError, Effects, ExecError, StepError},
     kernel::{
         self, KernelEffects,
         sockdiag::{self, Connected},
@@ -29,6 +30,9 @@ pub(super) struct Work {
     over: Over,
     /// That this kernel can't end sockets: once is enough.
     told_of_sockets: bool,
+    crash: Crash,
+    /// What is being done with a plan of the journal.
+    journalled: Option<Of>,
 }
 
 /// Whose flows end with the plan in hand: one walk of the tables for all.
@@ -62,13 +66,46 @@ impl Over {
 
 impl Work {
     pub(super) fn new(kernel: KernelEffects, datapath: Datapath) -> Self {
-        Self { kernel, datapath, over: Over::default(), told_of_sockets: false }
+        Self {
+            kernel,
+            datapath,
+            over: Over::default(),
+            told_of_sockets: false,
+            crash: Crash::from_environment(),
+            journalled: None,
+        }
     }
 
     pub(super) async fn run(&mut self, plan: &Plan) -> Result<(), ExecError> {
+        self.journalled = Some(Of::Plan);
+        self.crash.point(Of::Plan);
         let result = executor::run(self, plan).await;
+        self.journalled = None;
         self.end_flows();
         result
+    }
+
+    /// Takes back a plan of which nobody knows how far it came, and ends the
+    /// flows that it left.
+    pub(super) async fn rollback(&mut self, plan: &Plan) -> Vec<StepError> {
+        self.journalled = Some(Of::Undo);
+        let errors = executor::rollback(self, plan).await;
+        self.journalled = None;
+        self.end_flows();
+        errors
+    }
+
+    /// The changes of a plan are on disk.
+    pub(super) fn committed(&mut self) {
+        self.crash.point(Of::Plan);
+    }
+
+    /// A step was done.
+    fn step<T>(&mut self, done: Result<T, EffectError>) -> Result<T, EffectError> {
+        if let Some(of) = self.journalled.filter(|_| done.is_ok()) {
+            self.crash.point(of);
+        }
+        done
     }
 
     /// Ends what the reverted leases and ports left behind.
@@ -87,6 +124,29 @@ impl Work {
             Err(error) => tracing::error!("failed to end flows: {error}"),
         }
         self.end_sockets();
+    }
+
+    /// Ends the flows of these addresses.
+    pub(super) fn end_flows_of(&mut self, addresses: Vec<Address>) {
+        self.over.addresses.extend(addresses);
+        self.end_flows();
+    }
+
+    /// Ends the flows that go out with one of these as their source.
+    pub(super) fn end_masquerades(&mut self, sources: &BTreeSet<IpAddr>) {
+        let sources: HashSet<Address> = sources.iter().copied().map(Address::from).collect();
+        let masqueraded = |key: &FlowKey, flow: &Flow| {
+            if !flow.has(Flow::ORIGINAL) {
+                // The answer's way: it arrives at the source.
+                return flow.has(Flow::REWRITE_DST) && sources.contains(&key.dst);
+            }
+            flow.has(Flow::REWRITE_SRC) && !flow.has(Flow::LOCAL) && sources.contains(&flow.addr)
+        };
+        match self.datapath.flows.end(masqueraded) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, ?sources, "ended flows of addresses that are gone"),
+            Err(error) => tracing::error!("failed to end flows: {error}"),
+        }
     }
 
     /// Ends the host's own sockets that are connected by a published port
@@ -197,17 +257,21 @@ impl Work {
 
 impl Effects for Work {
     async fn apply(&mut self, op: &Op) -> Result<(), EffectError> {
-        if KernelEffects::handles(op) {
-            return self.kernel.apply(op).await;
-        }
-        self.apply_to_datapath(op).map_err(EffectError::new)
+        let done = if KernelEffects::handles(op) {
+            self.kernel.apply(op).await
+        } else {
+            self.apply_to_datapath(op).map_err(EffectError::new)
+        };
+        self.step(done)
     }
 
     async fn revert(&mut self, op: &Op) -> Result<(), EffectError> {
-        if KernelEffects::handles(op) {
-            return self.kernel.revert(op).await;
-        }
-        self.revert_in_datapath(op).map_err(EffectError::new)
+        let done = if KernelEffects::handles(op) {
+            self.kernel.revert(op).await
+        } else {
+            self.revert_in_datapath(op).map_err(EffectError::new)
+        };
+        self.step(done)
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Args {
     /// Seconds until what Docker seems to have lost is collected.
     #[arg(long, hide = true, default_value_t = 60)]
     docker_patience: u64,
+    /// Take the place of a version of netd whose maps have another layout: containers run on, connections that are open end
+    #[arg(long)]
+    replace_datapath: bool,
 
     /// Serve Docker behind `netd docker-relay`, which has the plugin socket
     #[arg(long)]
@@ -46,6 +49,8 @@ pub struct Options {
     pub clsact: bool,
     /// Seconds until what Docker seems to have lost is collected.
     pub docker_patience: u64,
+    /// Take the place of a version of netd with other maps.
+    pub replace_datapath: bool,
     pub flags: ConfigFlags,
 }
 
@@ -163,6 +168,7 @@ pub(super) fn run(
         config: args.config,
         clsact: args.clsact,
         docker_patience: args.docker_patience,
+        replace_datapath: args.replace_datapath,
         flags: args.flags,
     })?;
     Ok(ExitCode::SUCCESS)

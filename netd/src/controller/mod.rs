@@ -4,6 +4,7 @@
 //! | request | function |
 //! |---|---|
 //! | the agent's start | [`plan_default_network`], [`desired_ops`] |
+//! | the host changes | [`drift`] |
 //! | `network …` | [`plan_network_create`], [`plan_network_remove`], [`plan_prune`] |
 //! | `network connect …` | [`plan_connect`], [`plan_disconnect`] |
 //! | `run`, `stop`, `rm` | [`plan_container_create`], [`plan_started`], [`plan_exited`], [`plan_container_remove`] |
@@ -16,6 +17,7 @@ mod container;
 mod default_network;
 mod desired;
 pub mod docker;
+mod drift;
 mod endpoint;
 mod error;
 mod host_ports;
@@ -35,6 +37,7 @@ pub use container::{
 };
 pub use default_network::plan_default_network;
 pub use desired::desired_ops;
+pub use drift::{Drift, Repair, SeenLink, What, drift, own_network};
 pub use error::{Error, Kind};
 pub use lookup::{find_container, find_network};
 pub use mtu::plan_mtu;

@@ -2,18 +2,14 @@
 //! `bpf_link`, which a later agent takes over without a gap; before that it is
 //! a clsact filter with a priority and a handle of netd's own.
 
-use std::{
-    collections::BTreeMap,
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt, os::fd::AsFd as _, path::PathBuf};
 
 use anyhow::Context as _;
 use aya::{
     Ebpf,
     programs::{
         LinkOrder, SchedClassifier, TcAttachType, Xdp,
-        links::{FdLink, PinnedLink},
+        links::FdLink,
         tc::{
             NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
             qdisc_detach_program,
@@ -21,9 +17,14 @@ use aya::{
     },
     util::KernelVersion,
 };
+use netd_common::abi::names;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
-use super::{Error, bpffs::failed, xdp::Early};
+use super::{
+    Error,
+    link::{Amiss, Held},
+    xdp::Early,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachMode {
@@ -55,14 +56,25 @@ pub enum Direction {
     Egress,
 }
 
+/// Whether a program was on a link already, an earlier one in its place maybe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    Already,
+    Anew,
+}
+
 /// Priority and handle of netd's clsact filters, by which they are told from
 /// those of others.
 const PRIORITY: u16 = 0x6e64;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
+/// Those that run on links.
+const PROGRAMS: [&str; 4] =
+    [names::FROM_CONTAINER, names::TO_CONTAINER, names::FROM_UPLINK, names::TO_UPLINK];
+
 pub(super) struct Links {
     ebpf: Ebpf,
-    pins: PathBuf,
+    pub(super) held: Held,
     /// XDP, by uplink.
     pub(super) early: Early,
     mode: AttachMode,
@@ -78,7 +90,8 @@ impl fmt::Debug for Links {
 
 impl Links {
     pub(super) fn new(ebpf: Ebpf, pins: PathBuf, mode: AttachMode) -> Self {
-        Self { ebpf, pins, early: Early::default(), mode, attached: BTreeMap::new() }
+        let held = Held::new(pins);
+        Self { ebpf, held, early: Early::default(), mode, attached: BTreeMap::new() }
     }
 
     pub(super) fn mode(&self) -> AttachMode {
@@ -103,8 +116,17 @@ impl Links {
             .ok_or(Error::Missing(name))
     }
 
-    pub(super) fn pins(&self) -> &Path {
-        &self.pins
+    /// As [`Self::xdp_program`], with where its links are held.
+    pub(super) fn xdp_program_and_links(
+        &mut self,
+        name: &'static str,
+    ) -> Result<(&mut Xdp, &mut Held), Error> {
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Error::Missing(name))?;
+        Ok((program, &mut self.held))
     }
 
     /// Attaches, or takes over what an earlier agent attached.
@@ -113,21 +135,89 @@ impl Links {
         link: &str,
         direction: Direction,
         program: &'static str,
-    ) -> Result<(), Error> {
+    ) -> Result<Placed, Error> {
         let ifindex = if_nametoindex(link).map_err(|_| Error::NoLink(link.to_owned()))?;
-        let pin = self.pins.join(pin_name(ifindex, program));
-        let mode = self.mode;
-        let classifier = self.program(program)?;
-        match mode {
-            AttachMode::Tcx => tcx(classifier, link, direction, &pin),
-            AttachMode::Clsact => clsact(classifier, link, direction),
+        let placed = match self.mode {
+            AttachMode::Tcx => self.tcx(link, ifindex, direction, program),
+            AttachMode::Clsact => clsact(self.program(program)?, link, direction),
         }
         .map_err(|source| Error::Attach { program, link: link.to_owned(), source })?;
         let programs = self.attached.entry(link.to_owned()).or_default();
         if !programs.contains(&(direction, program)) {
             programs.push((direction, program));
         }
-        Ok(())
+        Ok(placed)
+    }
+
+    fn tcx(
+        &mut self,
+        link: &str,
+        ifindex: u32,
+        direction: Direction,
+        name: &'static str,
+    ) -> anyhow::Result<Placed> {
+        let pin = pin_name(ifindex, name);
+        if self.held.is_in_place(&pin) {
+            return Ok(Placed::Already);
+        }
+        let path = self.held.pins().join(&pin);
+        let program: &mut SchedClassifier = self
+            .ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Error::Missing(name))?;
+        if self.held.take_over(&pin, program.fd()?.as_fd())? {
+            return Ok(Placed::Already);
+        }
+        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program.attach_with_options(link, attach_type(direction), order)?;
+        let attached: FdLink = program.take_link(id)?.try_into()?;
+        attached.pin(path).context("failed to pin the link")?;
+        self.held.hold(&pin).context("failed to open the link's pin")?;
+        Ok(Placed::Anew)
+    }
+
+    /// Puts back what somebody has taken off or unpinned, and says what.
+    /// `filters`: the indices of links that lost clsact filters, of anyone.
+    pub(super) fn mend(&mut self, filters: &[u32]) -> Result<Vec<String>, Error> {
+        let mut told = Vec::new();
+        for (name, amiss) in self.held.mend()? {
+            let (ifindex, program) = name.split_once('-').unwrap_or_default();
+            let ifindex: u32 = ifindex.parse().unwrap_or_default();
+            let at = if_indextoname(ifindex).map_or_else(
+                |_| format!("link {ifindex}"),
+                |link| format!("`{}`", link.to_string_lossy()),
+            );
+            match amiss {
+                Amiss::Unpinned => told.push(format!("the pin of `{program}` on {at}")),
+                // Its device has gone: whoever made it is to make it again.
+                Amiss::Detached if !exists(ifindex) => {}
+                Amiss::Detached => told.push(format!("the program `{program}` on {at}")),
+            }
+            self.early.forget(ifindex);
+        }
+        let hit = |link: &str| if_nametoindex(link).is_ok_and(|at| filters.contains(&at));
+        let again: Vec<_> = match self.mode {
+            AttachMode::Tcx if told.is_empty() => return Ok(told),
+            AttachMode::Tcx => self.attached.clone().into_iter().collect(),
+            AttachMode::Clsact => {
+                let lost = self.attached.iter().filter(|(link, _)| hit(link));
+                lost.map(|(link, programs)| (link.clone(), programs.clone())).collect()
+            }
+        };
+        for (link, programs) in again {
+            for (direction, program) in programs {
+                match self.attach(&link, direction, program) {
+                    Ok(Placed::Anew) if self.mode == AttachMode::Clsact => {
+                        told.push(format!("the filter `{program}` on `{link}`"));
+                    }
+                    // A moment later its end is told.
+                    Ok(_) | Err(Error::NoLink(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(told)
     }
 
     /// Takes netd's programs off `link`; it may be gone already.
@@ -138,16 +228,19 @@ impl Links {
             return self.forget_dead_pins();
         };
         self.detach_xdp(ifindex)?;
-        for (direction, program) in programs {
-            match self.mode {
-                AttachMode::Tcx => remove(&self.pins.join(pin_name(ifindex, program)))?,
-                // The filters of a link that is going need no farewell.
-                AttachMode::Clsact => {
+        match self.mode {
+            // An earlier agent's too.
+            AttachMode::Tcx => PROGRAMS
+                .into_iter()
+                .try_for_each(|program| self.held.let_go(pin_name(ifindex, program))),
+            AttachMode::Clsact => {
+                for (direction, program) in programs {
+                    // The filters of a link that is going need no farewell.
                     let _ = qdisc_detach_program(link, attach_type(direction), program);
                 }
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Detaches from every link that is not in `wanted`.
@@ -164,16 +257,15 @@ impl Links {
     }
 
     /// Removes the pins of links that no longer exist.
-    fn forget_dead_pins(&self) -> Result<(), Error> {
+    fn forget_dead_pins(&mut self) -> Result<(), Error> {
         self.each_pin(|ifindex| !exists(ifindex))
     }
 
-    fn each_pin(&self, unwanted: impl Fn(u32) -> bool) -> Result<(), Error> {
-        for entry in fs::read_dir(&self.pins).map_err(failed(&self.pins))?.flatten() {
-            let name = entry.file_name();
+    fn each_pin(&mut self, unwanted: impl Fn(u32) -> bool) -> Result<(), Error> {
+        for name in self.held.names()? {
             let ifindex = name.to_str().and_then(|name| name.split('-').next()?.parse().ok());
             if ifindex.is_none_or(&unwanted) {
-                remove(&entry.path())?;
+                self.held.let_go(name)?;
             }
         }
         Ok(())
@@ -189,13 +281,6 @@ fn pin_name(ifindex: u32, program: &str) -> String {
     format!("{ifindex}-{program}")
 }
 
-fn remove(pin: &Path) -> Result<(), Error> {
-    match fs::remove_file(pin) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(pin)(error)),
-        _ => Ok(()),
-    }
-}
-
 const fn attach_type(direction: Direction) -> TcAttachType {
     match direction {
         Direction::Ingress => TcAttachType::Ingress,
@@ -203,41 +288,27 @@ const fn attach_type(direction: Direction) -> TcAttachType {
     }
 }
 
-fn tcx(
+fn clsact(
     program: &mut SchedClassifier,
     link: &str,
     direction: Direction,
-    pin: &Path,
-) -> anyhow::Result<()> {
-    if let Ok(pinned) = PinnedLink::from_pin(pin) {
-        let taken = FdLink::from(pinned).try_into().ok().map(|link| program.attach_to_link(link));
-        match taken {
-            // The pin holds the kernel's link; our descriptor may go.
-            Some(Ok(id)) => return program.take_link(id).map(drop).context("failed to let go"),
-            // Its device went and another took its index.
-            _ => fs::remove_file(pin).context("failed to remove a stale pin")?,
-        }
-    }
-    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(link, attach_type(direction), order)?;
-    let attached: FdLink = program.take_link(id)?.try_into()?;
-    attached.pin(pin).context("failed to pin the link")?;
-    Ok(())
-}
-
-fn clsact(program: &mut SchedClassifier, link: &str, direction: Direction) -> anyhow::Result<()> {
+) -> anyhow::Result<Placed> {
     let direction = attach_type(direction);
     // Already there, ours or not: both are fine.
     let _ = qdisc_add_clsact(link);
     // The kernel changes a filter's program in one step: no packet slips by.
     let earlier = SchedClassifierLink::attached(link, direction, PRIORITY, HANDLE, None)?;
-    let id = if let Ok(id) = program.attach_to_link(earlier) {
-        id
+    let (id, placed) = if let Ok(id) = program.attach_to_link(earlier) {
+        (id, Placed::Already)
     } else {
-        let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
-        program.attach_with_options(link, direction, TcAttachOptions::Netlink(options))?
+        let options = TcAttachOptions::Netlink(NlOptions {
+            priority: PRIORITY,
+            handle: HANDLE,
+            classid: None,
+        });
+        (program.attach_with_options(link, direction, options)?, Placed::Anew)
     };
     // The filter outlives the agent, as a pinned link would.
     std::mem::forget(program.take_link(id)?);
-    Ok(())
+    Ok(placed)
 }

@@ -21,33 +21,60 @@ use nix::{
     sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs},
 };
 
-use super::{Error, bpffs::failed, link};
+use super::{
+    Error,
+    bpffs::failed,
+    link::{Amiss, Held},
+};
 
 #[derive(Debug)]
 pub(super) struct Cgroup {
-    pins: PathBuf,
+    held: Held,
     /// Where netd mounts the hierarchy if nobody has.
     own: PathBuf,
 }
 
 impl Cgroup {
     pub(super) fn new(pins: PathBuf, own: PathBuf) -> Self {
-        Self { pins, own }
+        Self { held: Held::new(pins), own }
     }
 
     /// Attaches all programs, or takes over what an earlier agent attached.
-    pub(super) fn attach(&self, ebpf: &mut Ebpf) -> Result<(), Error> {
-        fs::create_dir_all(&self.pins).map_err(failed(&self.pins))?;
+    pub(super) fn attach(&mut self, ebpf: &mut Ebpf) -> Result<(), Error> {
+        fs::create_dir_all(self.held.pins()).map_err(failed(self.held.pins()))?;
         let root = self.root()?;
         for name in SOCKET_PROGRAMS {
+            if self.held.is_in_place(name) {
+                continue;
+            }
             let program = loaded(ebpf, name)?;
-            attach(program, &root, &self.pins.join(name)).map_err(|source| Error::Attach {
+            attach(program, &mut self.held, &root, name).map_err(|source| Error::Attach {
                 program: name,
                 link: "the root of the cgroups".to_owned(),
                 source,
             })?;
         }
         Ok(())
+    }
+
+    /// Puts back what somebody has taken off or unpinned, and says what.
+    pub(super) fn mend(&mut self, ebpf: &mut Ebpf) -> Result<Vec<String>, Error> {
+        if !self.held.pins().is_dir() {
+            fs::create_dir_all(self.held.pins()).map_err(failed(self.held.pins()))?;
+        }
+        let mut told = Vec::new();
+        let mut detached = false;
+        for (program, amiss) in self.held.mend()? {
+            detached |= amiss == Amiss::Detached;
+            told.push(match amiss {
+                Amiss::Unpinned => format!("the pin of `{program}`"),
+                Amiss::Detached => format!("the program `{program}` on the root of the cgroups"),
+            });
+        }
+        if detached {
+            self.attach(ebpf)?;
+        }
+        Ok(told)
     }
 
     /// The root of the hierarchy, mounted if need be.
@@ -63,12 +90,11 @@ impl Cgroup {
     }
 
     /// Takes netd's programs off, and its mount away.
-    pub(super) fn remove(&self) -> Result<(), Error> {
+    pub(super) fn remove(&mut self) -> Result<(), Error> {
         for name in SOCKET_PROGRAMS {
-            let pin = self.pins.join(name);
-            gone(fs::remove_file(&pin)).map_err(failed(&pin))?;
+            self.held.let_go(name)?;
         }
-        gone(fs::remove_dir(&self.pins)).map_err(failed(&self.pins))?;
+        gone(fs::remove_dir(self.held.pins())).map_err(failed(self.held.pins()))?;
         // The table has no symbolic links in it.
         let own = fs::canonicalize(&self.own).unwrap_or_else(|_| self.own.clone());
         if mounted()?.contains(&own) {
@@ -94,19 +120,20 @@ pub(super) fn loaded<'a>(
     Ok(program)
 }
 
-fn attach(program: &mut CgroupSockAddr, root: &File, pin: &Path) -> anyhow::Result<()> {
-    if let Ok(pinned) = link::pinned(pin) {
-        if link::update(pinned.as_fd(), program.fd()?.as_fd()).is_ok() {
-            return Ok(());
-        }
-        // Somebody has taken the link off the cgroup: it is of no more use.
-        fs::remove_file(pin).context("failed to remove a stale pin")?;
+fn attach(
+    program: &mut CgroupSockAddr,
+    held: &mut Held,
+    root: &File,
+    name: &str,
+) -> anyhow::Result<()> {
+    if held.take_over(name, program.fd()?.as_fd())? {
+        return Ok(());
     }
     // A link lets others in by itself, and before Linux 6.16 takes no flag.
     let id = program.attach(root, CgroupAttachMode::Single)?;
     let attached: FdLink = program.take_link(id)?.try_into()?;
-    attached.pin(pin).context("failed to pin the link")?;
-    Ok(())
+    attached.pin(held.pins().join(name)).context("failed to pin the link")?;
+    held.hold(name).context("failed to open the link's pin")
 }
 
 fn gone(result: io::Result<()>) -> io::Result<()> {

@@ -16,7 +16,7 @@ use super::{
     events::Events,
     flows::FlowTables,
     sockets::SocketTable,
-    tables::{Tables, take},
+    tables::{Tables, pinned, take},
 };
 
 /// The eBPF object that netd's build made.
@@ -28,6 +28,16 @@ pub struct Options {
     pub flow_table_size: u32,
     /// `None`: TCX where the kernel has it (Linux 6.6).
     pub attach: Option<AttachMode>,
+    pub others: Others,
+}
+
+/// What becomes of the programs of a netd with other maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They are a reason not to load ours.
+    Refuse,
+    /// They run until ours are in place.
+    Replace,
 }
 
 /// The part of `flow_table_size` that flows without an answer may take.
@@ -36,7 +46,7 @@ const EMBRYONIC_SHARE: u32 = 4;
 impl Datapath {
     /// Loads the programs; maps that are pinned under `base` are used again.
     pub fn load(base: &Path, options: &Options) -> Result<Self, Error> {
-        let pins = Pins::open(base)?;
+        let pins = Pins::open(base, options.others)?;
         let entries = options.flow_table_size.saturating_mul(2);
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(pins.path())
@@ -57,11 +67,14 @@ impl Datapath {
         load_xdp(&mut ebpf)?;
         let flows = Arc::new(FlowTables::open(&mut ebpf, pins.path())?);
         let tables = Tables::open(&mut ebpf)?;
+        let is_new = tables.is_new()?;
         let allow = AllowLists::open(&mut ebpf)?;
         let events = Some(Events::open(&mut ebpf)?);
         let sockets = Arc::new(SocketTable::open(pins.path())?);
+        let maps = names::MAPS.into_iter().map(|name| Ok((name, pinned(pins.path(), name)?)));
+        let maps = maps.collect::<Result<_, Error>>()?;
         let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
-        Ok(Self { links, tables, allow, flows, sockets, events, cgroup: None, pins })
+        Ok(Self { links, tables, allow, flows, sockets, events, cgroup: None, pins, maps, is_new })
     }
 }
 

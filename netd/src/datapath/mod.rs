@@ -14,13 +14,16 @@ mod sockets;
 mod tables;
 mod xdp;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 pub use attach::{AttachMode, Direction};
-use aya::programs::{CgroupSockAddr, SchedClassifier};
+use aya::{
+    maps::MapData,
+    programs::{CgroupSockAddr, SchedClassifier},
+};
 pub use events::Events;
 pub use flows::{FlowEntry, SweepReport};
-pub use load::Options;
+pub use load::{Options, Others};
 pub(crate) use tables::family;
 pub use tables::{HostFacts, Telling, UplinkFacts};
 pub use xdp::{WhyOff, XdpState};
@@ -58,6 +61,25 @@ pub enum Error {
     Walk { name: &'static str, source: std::io::Error },
     #[error("no link named `{0}`")]
     NoLink(String),
+    #[error(
+        "another version of netd, whose maps have another layout, has its programs at {}", .0.display()
+    )]
+    OtherVersion(PathBuf),
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::OtherVersion(_) => Some(
+                "start that version again, or let this one take its place with \
+                 `netd agent --replace-datapath`: containers run on, but connections that are \
+                 open end"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
 }
 
 /// A loaded datapath. Dropping it leaves programs and maps in the kernel:
@@ -75,6 +97,10 @@ pub struct Datapath {
     /// Once it is known where to mount the cgroups.
     cgroup: Option<Cgroup>,
     pins: bpffs::Pins,
+    /// Every pinned map.
+    maps: Vec<(&'static str, MapData)>,
+    /// No earlier agent has left anything.
+    is_new: bool,
 }
 
 impl Datapath {
@@ -87,14 +113,14 @@ impl Datapath {
     pub fn attach_container(&mut self, link: &str) -> Result<(), Error> {
         use netd_common::abi::names::{FROM_CONTAINER, TO_CONTAINER};
         self.links.attach(link, Direction::Ingress, FROM_CONTAINER)?;
-        self.links.attach(link, Direction::Egress, TO_CONTAINER)
+        self.links.attach(link, Direction::Egress, TO_CONTAINER).map(drop)
     }
 
     /// Puts the programs of an uplink on `link`.
     pub fn attach_uplink(&mut self, link: &str) -> Result<(), Error> {
         use netd_common::abi::names::{FROM_UPLINK, TO_UPLINK};
         self.links.attach(link, Direction::Egress, TO_UPLINK)?;
-        self.links.attach(link, Direction::Ingress, FROM_UPLINK)
+        self.links.attach(link, Direction::Ingress, FROM_UPLINK).map(drop)
     }
 
     /// Puts the XDP program on an uplink, where the configuration and the link
@@ -114,6 +140,28 @@ impl Datapath {
         let cgroup = Cgroup::new(self.pins.cgroup(), own);
         let cgroup = self.cgroup.insert(cgroup);
         cgroup.attach(self.links.ebpf())
+    }
+
+    /// Puts back programs and pins that somebody has taken away, and says which.
+    /// `filters`: the indices of links that lost clsact filters, of anyone.
+    pub fn mend(&mut self, filters: &[u32]) -> Result<Vec<String>, Error> {
+        let mut told = Vec::new();
+        if self.pins.ensure()? {
+            told.push(format!("the pin directory {}", self.pins.path().display()));
+        }
+        for (name, map) in &self.maps {
+            let pin = self.pins.path().join(name);
+            if !pin.exists() {
+                map.pin(&pin)
+                    .map_err(|error| Error::Pins { path: pin, source: io::Error::other(error) })?;
+                told.push(format!("the pin of the map {name}"));
+            }
+        }
+        told.extend(self.links.mend(filters)?);
+        if let Some(cgroup) = &mut self.cgroup {
+            told.extend(cgroup.mend(self.links.ebpf())?);
+        }
+        Ok(told)
     }
 
     /// The host's sockets that a published port has led to where it no longer
@@ -143,6 +191,11 @@ impl Datapath {
         self.links.xdp_program(name)
     }
 
+    /// Whether no earlier agent has left a datapath.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     /// How programs are attached.
     pub fn mode(&self) -> AttachMode {
         self.links.mode()
@@ -152,11 +205,21 @@ impl Datapath {
         self.pins.path()
     }
 
+    /// Removes the pins of versions of netd with other maps, and so takes their
+    /// programs off. Whether there were any.
+    pub fn remove_other_versions(&mut self) -> Result<bool, Error> {
+        let others = self.pins.others()?;
+        for other in &others {
+            bpffs::remove_all(other)?;
+        }
+        Ok(!others.is_empty())
+    }
+
     /// Takes everything out of the kernel: links, maps, pins and the mount,
     /// if it was netd's own.
     pub fn destroy(mut self) -> Result<(), Error> {
         self.links.retain(&[])?;
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = &mut self.cgroup {
             cgroup.remove()?;
         }
         self.pins.remove()

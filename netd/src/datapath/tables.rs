@@ -140,7 +140,11 @@ impl Tables {
             let key = Address::from(*address);
             let last_seen = match self.endpoints.get(&key, 0) {
                 Ok(old) if old.ifindex == endpoint.ifindex => old.last_seen,
-                _ => 0,
+                Ok(old) => {
+                    gone(self.links.remove(&old.ifindex)).map_err(failed(names::LINKS))?;
+                    0
+                }
+                Err(_) => 0,
             };
             let endpoint = Endpoint { last_seen, ..endpoint };
             self.endpoints.insert(key, endpoint, 0).map_err(failed(names::ENDPOINTS))?;
@@ -157,6 +161,12 @@ impl Tables {
             gone(self.endpoints.remove(&key)).map_err(failed(names::ENDPOINTS))?;
         }
         Ok(())
+    }
+
+    /// The bridge's index, of one family of a network.
+    pub fn bridge(&self, index: u32, family: Family) -> Option<u32> {
+        let network = self.networks.get(&NetworkKey::new(index, family), 0).ok()?;
+        Some(network.bridge_ifindex)
     }
 
     pub fn endpoint(&self, address: IpAddr) -> Option<Endpoint> {
@@ -303,6 +313,12 @@ impl Tables {
         self.config.set(0, config, 0).map_err(failed(names::CONFIG))
     }
 
+    /// Whether no agent has told the datapath of its host yet.
+    pub(super) fn is_new(&self) -> Result<bool, Error> {
+        let config = self.config.get(&0, 0).map_err(failed(names::CONFIG))?;
+        Ok(config.abi == 0)
+    }
+
     /// Whether programs tell of their drops.
     pub fn tell_events(&mut self, telling: Telling) -> Result<(), Error> {
         let mut config = self.config.get(&0, 0).map_err(failed(names::CONFIG))?;
@@ -362,6 +378,7 @@ impl Tables {
             self.remove_port(&key)?;
         }
         self.set_feature(Config::UDP_LISTED, !self.listed.is_empty())?;
+        self.retain_reserved()?;
         let stale: Vec<_> = self
             .subnets
             .iter()
@@ -379,6 +396,23 @@ impl Tables {
             self.networks.keys().flatten().filter(|key| !networks.contains(key)).collect();
         for key in stale {
             gone(self.networks.remove(&key)).map_err(failed(names::NETWORKS))?;
+        }
+        Ok(())
+    }
+
+    /// Gives back the ports that an earlier run kept SNAT off, and was killed
+    /// before it could.
+    fn retain_reserved(&mut self) -> Result<(), Error> {
+        let mut wanted: BTreeMap<u32, u64> = BTreeMap::new();
+        for port in self.published.keys() {
+            *wanted.entry(u32::from(*port) >> 6).or_default() |= 1 << (port & 63);
+        }
+        for index in 0..self.reserved_ports.len() {
+            let bits = wanted.get(&index).copied().unwrap_or_default();
+            let now = self.reserved_ports.get(&index, 0).map_err(failed(names::RESERVED_PORTS))?;
+            if now != bits {
+                self.reserved_ports.set(index, bits, 0).map_err(failed(names::RESERVED_PORTS))?;
+            }
         }
         Ok(())
     }

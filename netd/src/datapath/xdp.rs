@@ -5,19 +5,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs, io,
-    path::Path,
+    fmt, io,
+    os::fd::AsFd as _,
 };
 
 use anyhow::Context as _;
-use aya::programs::{
-    ProgramError, Xdp, XdpMode,
-    links::{FdLink, PinnedLink},
-};
+use aya::programs::{ProgramError, Xdp, XdpMode, links::FdLink};
 use netd_common::abi::names::{UPLINK_XDP, UPLINK_XDP_SKB};
 use nix::net::if_::if_nametoindex;
 
-use super::{Error, attach::Links, bpffs::failed};
+use super::{Error, attach::Links, link::Held};
 use crate::{kernel::ethtool, model::config};
 
 /// Whether the program runs on an uplink.
@@ -83,6 +80,13 @@ fn choose(wanted: config::Xdp, link: &Traits) -> Result<XdpState, WhyOff> {
 #[derive(Debug, Default)]
 pub(super) struct Early(BTreeMap<u32, XdpState>);
 
+impl Early {
+    /// A link's state is to be found out again.
+    pub(super) fn forget(&mut self, ifindex: u32) {
+        self.0.remove(&ifindex);
+    }
+}
+
 impl Links {
     /// Attaches as configured, or takes over what an earlier agent attached.
     pub(super) fn attach_xdp(
@@ -106,7 +110,7 @@ impl Links {
     pub(super) fn detach_xdp(&mut self, ifindex: u32) -> Result<(), Error> {
         self.early.0.remove(&ifindex);
         for mode in [XdpState::Native, XdpState::Generic] {
-            let_go(&self.pins().join(pin_name(ifindex, &mode)))?;
+            self.held.let_go(pin_name(ifindex, &mode))?;
         }
         Ok(())
     }
@@ -129,31 +133,31 @@ impl Links {
         let chosen = choose(wanted, &traits);
         for other in [XdpState::Native, XdpState::Generic] {
             if chosen.as_ref() != Ok(&other) {
-                let_go(&self.pins().join(pin_name(ifindex, &other)))?;
+                self.held.let_go(pin_name(ifindex, &other))?;
             }
         }
         let chosen = match chosen {
             Ok(chosen) => chosen,
             Err(why) => return Ok(XdpState::Off(why)),
         };
-        let pin = self.pins().join(pin_name(ifindex, &chosen));
+        let pin = pin_name(ifindex, &chosen);
         let (name, mode) = match chosen {
             XdpState::Generic => (UPLINK_XDP_SKB, XdpMode::Skb),
             _ => (UPLINK_XDP, XdpMode::Driver),
         };
-        let program = self.xdp_program(name)?;
+        let (program, held) = self.xdp_program_and_links(name)?;
         // It did not load: the kernel is too old for it.
         if program.fd().is_err() {
             return Ok(XdpState::Off(WhyOff::Unsupported("Linux 5.18 is needed".to_owned())));
         }
-        if let Err(error) = attach(program, ifindex, mode, &pin) {
+        if let Err(error) = attach(program, held, ifindex, mode, &pin) {
             return Ok(XdpState::Off(refused(&error)));
         }
         if wanted == config::Xdp::Auto {
             let now = ethtool::active_features(link).unwrap_or_default();
             let lost: Vec<_> = traits.features.difference(&now).map(String::as_str).collect();
             if !lost.is_empty() {
-                let_go(&pin)?;
+                self.held.let_go(pin)?;
                 let why = format!("it lost {}", lost.join(", "));
                 return Ok(XdpState::Off(WhyOff::Costs(why)));
             }
@@ -162,33 +166,20 @@ impl Links {
     }
 }
 
-fn attach(program: &mut Xdp, ifindex: u32, mode: XdpMode, pin: &Path) -> anyhow::Result<()> {
-    if let Ok(pinned) = PinnedLink::from_pin(pin) {
-        let taken = FdLink::from(pinned).try_into().ok().map(|link| program.attach_to_link(link));
-        match taken {
-            // The pin holds the kernel's link; our descriptor may go.
-            Some(Ok(id)) => return program.take_link(id).map(drop).context("failed to let go"),
-            // Its device went and another took its index.
-            _ => fs::remove_file(pin).context("failed to remove a stale pin")?,
-        }
+fn attach(
+    program: &mut Xdp,
+    held: &mut Held,
+    ifindex: u32,
+    mode: XdpMode,
+    pin: &str,
+) -> anyhow::Result<()> {
+    if held.take_over(pin, program.fd()?.as_fd())? {
+        return Ok(());
     }
     let id = program.attach_to_if_index(ifindex, mode)?;
     let attached: FdLink = program.take_link(id)?.try_into()?;
-    attached.pin(pin).context("failed to pin the link")?;
-    Ok(())
-}
-
-/// Removes a pin, and its link is gone at once: with the last descriptor, and
-/// not some time after the pin.
-fn let_go(pin: &Path) -> Result<(), Error> {
-    let link = PinnedLink::from_pin(pin);
-    match fs::remove_file(pin) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(pin)(error)),
-        _ => {
-            drop(link);
-            Ok(())
-        }
-    }
+    attached.pin(held.pins().join(pin)).context("failed to pin the link")?;
+    held.hold(pin).context("failed to open the link's pin")
 }
 
 /// Of an attempt that failed.

@@ -2,7 +2,7 @@
 //! and run directories. The datapath's share (`Network`, `Programs`, `Lease`,
 //! `AllowList`, `Port`, `PortSources`) is not known here; the agent's effects send each op its way.
 
-use std::{fs, io, path::Path};
+use std::{collections::HashMap, fs, io, path::Path};
 
 use super::{
     Error, HostPorts, Netlink,
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     controller::{Action, Op},
     executor::{EffectError, Effects},
+    model::IfName,
     paths,
 };
 
@@ -21,12 +22,15 @@ use crate::{
 pub struct KernelEffects {
     pub netlink: Netlink,
     pub ports: HostPorts,
+    /// The numbers of links that were lost, by name: those that are made in
+    /// their place get them, so that whoever knows the numbers is right again.
+    pub lost: HashMap<IfName, u32>,
 }
 
 impl KernelEffects {
     /// For the namespace of the calling thread, on a tokio runtime.
     pub fn new() -> Result<Self, Error> {
-        Ok(Self { netlink: Netlink::open()?, ports: HostPorts::default() })
+        Ok(Self { netlink: Netlink::open()?, ports: HostPorts::default(), lost: HashMap::new() })
     }
 
     /// Whether an op is the kernel's; the others are the datapath's.
@@ -50,10 +54,15 @@ impl KernelEffects {
         }
     }
 
+    fn lost_index(&self, name: &IfName) -> u32 {
+        self.lost.get(name).copied().unwrap_or_default()
+    }
+
     async fn perform(&mut self, action: Action, op: &Op) -> Result<(), Error> {
         match op {
             Op::Bridge { name, mac, mtu, addresses } => {
-                let bridge = Bridge { name, mac: *mac, mtu: *mtu, addresses };
+                let index = self.lost_index(name);
+                let bridge = Bridge { name, mac: *mac, mtu: *mtu, addresses, index };
                 match action {
                     Action::Apply => bridge.create(&self.netlink).await,
                     Action::Revert => bridge.delete(&self.netlink).await,
@@ -75,6 +84,7 @@ impl KernelEffects {
                     mac: *mac,
                     mtu: *mtu,
                     bridge,
+                    index: self.lost_index(host),
                 };
                 match action {
                     Action::Apply => veth.create(&self.netlink).await,

@@ -2,14 +2,22 @@
 //! link that is not netd's own is never changed: a name that is taken is an
 //! error, and removal passes by what is someone else's.
 
-use std::{fs::File, os::fd::AsRawFd as _, path::Path};
+use std::{
+    fs::File,
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::fd::AsRawFd as _,
+    path::Path,
+};
 
 use ipnetwork::IpNetwork;
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
     packet_route::{
         address::{AddressHeaderFlags, AddressMessage},
         link::{InfoData, InfoVeth, LinkMessage},
+        route::{RouteProtocol, RouteScope},
     },
 };
 
@@ -23,6 +31,9 @@ pub struct Bridge<'a> {
     pub mac: Mac,
     pub mtu: u32,
     pub addresses: &'a [IpNetwork],
+    /// The number that it should have if it has to be made: that of one which
+    /// is gone, and which others still know it by. 0: any.
+    pub index: u32,
 }
 
 /// A veth pair as it shall be.
@@ -37,6 +48,8 @@ pub struct Veth<'a> {
     pub mac: Mac,
     pub mtu: u32,
     pub bridge: &'a IfName,
+    /// As a bridge's.
+    pub index: u32,
 }
 
 impl Bridge<'_> {
@@ -57,7 +70,7 @@ impl Bridge<'_> {
         let message = LinkMessageBuilder::<LinkBridge>::new(self.name.as_str())
             .address(self.mac.0.to_vec())
             .build();
-        match netlink.pipeline(vec![Request::new_link(message)]).await {
+        match new_link(netlink, message, self.index).await {
             Ok(()) => Ok(true),
             Err(source) if source.raw_os_error() == Some(libc::EEXIST) => {
                 match netlink.link(self.name).await? {
@@ -145,7 +158,7 @@ impl Veth<'_> {
             .mtu(self.mtu)
             .controller(bridge)
             .build();
-        match netlink.pipeline(vec![Request::new_link(message)]).await {
+        match new_link(netlink, message, self.index).await {
             Ok(()) => Ok(true),
             Err(source) if source.raw_os_error() == Some(libc::EEXIST) => {
                 match netlink.link(self.host).await? {
@@ -193,6 +206,65 @@ impl Veth<'_> {
     }
 }
 
+/// Makes a link, with this number if it is free.
+async fn new_link(netlink: &Netlink, message: LinkMessage, index: u32) -> io::Result<()> {
+    if index != 0 {
+        let mut message = message.clone();
+        message.header.index = index;
+        match netlink.pipeline(vec![Request::new_link(message)]).await {
+            // `dev_index_reserve` (net/core/dev.c): another link has it.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            result => return result,
+        }
+    }
+    netlink.pipeline(vec![Request::new_link(message)]).await
+}
+
+/// Gives a link its name back. Before Linux 6.2 it has to be down for that.
+pub async fn rename(netlink: &Netlink, index: u32, name: &IfName) -> Result<(), Error> {
+    let failed = |source| Error::Configure { name: name.clone(), source };
+    let renamed = || LinkUnspec::new_with_index(index).name(name.as_str()).build();
+    match netlink.pipeline(vec![Request::set_link(renamed())]).await {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+        result => return result.map_err(failed),
+    }
+    let down = LinkUnspec::new_with_index(index).down().build();
+    let requests = [down, renamed(), up(index)].map(Request::set_link);
+    netlink.pipeline(requests.into()).await.map_err(failed)
+}
+
+/// Adds the route to the network of one of a link's addresses, as the kernel
+/// did when the address came (`fib_add_ifaddr`, `addrconf_prefix_route`).
+pub async fn add_connected_route(
+    netlink: &Netlink,
+    link: &IfName,
+    address: IpNetwork,
+) -> Result<(), Error> {
+    let index = netlink.ifindex(link).await?;
+    let message = match address {
+        IpNetwork::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address.network(), address.prefix())
+            .output_interface(index)
+            .pref_source(address.ip())
+            .scope(RouteScope::Link)
+            .protocol(RouteProtocol::Kernel)
+            .build(),
+        IpNetwork::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(address.network(), address.prefix())
+            .output_interface(index)
+            .priority(IPV6_PREFIX_METRIC)
+            .protocol(RouteProtocol::Kernel)
+            .build(),
+    };
+    netlink
+        .pipeline(vec![Request::set_route(message)])
+        .await
+        .map_err(|source| Error::Configure { name: link.clone(), source })
+}
+
+/// `IP6_RT_PRIO_ADDRCONF` (`include/net/ip6_route.h`).
+const IPV6_PREFIX_METRIC: u32 = 256;
+
 /// Sets the MTU of a bridge that is there; another's is left alone.
 pub async fn set_bridge_mtu(
     netlink: &Netlink,
@@ -200,7 +272,7 @@ pub async fn set_bridge_mtu(
     mac: Mac,
     mtu: u32,
 ) -> Result<(), Error> {
-    let bridge = Bridge { name, mac, mtu, addresses: &[] };
+    let bridge = Bridge { name, mac, mtu, addresses: &[], index: 0 };
     match netlink.link(name).await? {
         Some(link) if bridge.is(&link) => set_mtu(netlink, name, link.index, mtu).await,
         _ => Ok(()),
@@ -265,12 +337,12 @@ pub(super) fn set_ipv6(link: &IfName, addresses: &[IpNetwork]) -> Result<Ipv6, E
 /// duplicate address detection.
 pub(super) fn address_message(index: u32, address: IpNetwork) -> AddressMessage {
     match address {
-        IpNetwork::V4(address) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+        IpNetwork::V4(address) => AddressMessageBuilder::<Ipv4Addr>::new()
             .index(index)
             .address(address.ip(), address.prefix())
             .build(),
         IpNetwork::V6(address) => {
-            let mut message = AddressMessageBuilder::<std::net::Ipv6Addr>::new()
+            let mut message = AddressMessageBuilder::<Ipv6Addr>::new()
                 .index(index)
                 .address(address.ip(), address.prefix())
                 .build();

@@ -6,6 +6,7 @@
 //! so these calls are not to be handed to another thread.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -15,11 +16,28 @@ use super::Error;
 use crate::model::IfName;
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// Of the calling thread's namespace, as the sysctls are.
+const IPV6_ROUTES: &str = "/proc/thread-self/net/ipv6_route";
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// Lets IPv4 packets that come in over this link be forwarded.
 pub fn enable_forwarding(link: &IfName) -> Result<(), Error> {
     write(&conf("ipv4", link, "forwarding"), "1")
+}
+
+/// Whether IPv4 packets that come in over this link are forwarded; of a link
+/// that has just gone or got another name, that is not said.
+pub fn forwards(link: &IfName) -> bool {
+    is_unless_gone(&conf("ipv4", link, "forwarding"))
+}
+
+/// As [`forwards`], of IPv6.
+pub fn forwards6(link: &IfName) -> bool {
+    ["forwarding", "force_forwarding"].iter().all(|key| is_unless_gone(&conf("ipv6", link, key)))
+}
+
+fn is_unless_gone(key: &Path) -> bool {
+    is(key, "1") || !key.exists()
 }
 
 /// Announces the link's addresses when it comes up (gratuitous ARP).
@@ -56,7 +74,7 @@ pub fn enable_loopback_ipv6() -> Result<(), Error> {
 /// learnt from a router, the host's default route among them
 /// (`addrconf_fixup_forwarding`, net/ipv6/addrconf.c), except those of links
 /// whose `accept_ra` is 2. On a link that doesn't forward, 2 means what 1
-/// does: links that are at 1 are at 2 for that moment.
+/// does: links that are at 1, and have such a route, are at 2 for that moment.
 pub fn enable_forwarding6(link: &IfName) -> Result<(), Error> {
     let key = conf("ipv6", link, "forwarding");
     if !is(&key, "1") {
@@ -71,20 +89,39 @@ pub fn enable_forwarding6(link: &IfName) -> Result<(), Error> {
     if force.exists() { write(&force, "1") } else { Ok(()) }
 }
 
-/// `accept_ra` of every other link where it is 1.
+/// `accept_ra` of every other link where it is 1 and a router was heard.
 fn listening_to_routers(besides: &IfName) -> Result<Vec<PathBuf>, Error> {
     const LINKS: &str = "/proc/sys/net/ipv6/conf";
+    let routes = read(IPV6_ROUTES)?;
+    let taught = taught_by_routers(&routes);
     let failed = |source| Error::Read { path: LINKS.into(), source };
     let mut keys = vec![];
     for entry in fs::read_dir(LINKS).map_err(failed)? {
         let link = entry.map_err(failed)?.file_name();
-        let every = link == "all" || link == "default";
+        let heard = link.to_str().is_some_and(|link| taught.contains(link));
         let key = Path::new(LINKS).join(&link).join("accept_ra");
-        if !every && link != besides.as_str() && is(&key, "1") {
+        if heard && link != besides.as_str() && is(&key, "1") {
             keys.push(key);
         }
     }
     Ok(keys)
+}
+
+/// The links of routes that a router advertised, in a table as `/proc` has it:
+/// the flags and the link are its last columns (`rt6_info_route`,
+/// net/ipv6/route.c).
+fn taught_by_routers(table: &str) -> BTreeSet<&str> {
+    /// `RTF_DEFAULT | RTF_ADDRCONF` (`include/uapi/linux/ipv6_route.h`).
+    const ADVERTISED: u32 = 0x0001_0000 | 0x0004_0000;
+    let mut links = BTreeSet::new();
+    for line in table.lines() {
+        let mut words = line.split_whitespace().rev();
+        let (Some(link), Some(flags)) = (words.next(), words.next()) else { continue };
+        if u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & ADVERTISED != 0) {
+            links.insert(link);
+        }
+    }
+    links
 }
 
 /// Announces the link's IPv6 addresses when it comes up (unsolicited
@@ -166,6 +203,18 @@ mod tests {
         assert_eq!(parse_ranges("\n"), Some(vec![]));
         assert_eq!(parse_ranges("8080,9000-9010\n"), Some(vec![8080..=8080, 9000..=9010]));
         assert_eq!(parse_ranges("x"), None);
+    }
+
+    #[test]
+    fn only_links_that_a_router_was_heard_on_have_learnt_routes() {
+        let zero = "0".repeat(32);
+        let line = |flags: &str, link: &str| {
+            format!("{zero} 00 {zero} 00 {zero} 00000400 00000001 00000000 {flags}     {link}\n")
+        };
+        let table =
+            line("00450003", "eth0") + &line("00000001", "eth1") + &line("00040001", "eth2");
+        assert_eq!(Vec::from_iter(taught_by_routers(&table)), ["eth0", "eth2"]);
+        assert!(taught_by_routers("").is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Tells when the host's links, addresses or routes have changed: that they
-//! did, not how. Whoever wants to know looks (`observe`), so an event that is
-//! lost or told twice does no harm.
+//! Tells when the host's links, addresses, routes or filters have changed: that
+//! they did, not how. Whoever wants to know looks (`observe`), so an event that
+//! is lost or told twice does no harm.
 
 use std::{collections::BTreeSet, io, time::Duration};
 
@@ -20,11 +20,17 @@ use super::{Error, sys};
 /// makes a dozen of them.
 const GATHER: Duration = Duration::from_millis(50);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
+    /// Or what is set for them.
     Links,
     Addresses,
     Routes,
+    /// A classic filter, or all of them, went from the link of this index.
+    Filters(u32),
+    /// Who asked for one of the changes: the process's name and number, as the
+    /// kernel passes them on and as long as it lives.
+    By(String),
     /// The kernel dropped events: anything may have changed.
     Resync,
 }
@@ -46,6 +52,9 @@ fn open() -> io::Result<AsyncFd<Socket>> {
         MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv4Netconf,
+        MulticastGroup::Ipv6Netconf,
+        MulticastGroup::Tc,
     ];
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.set_non_blocking(true)?;
@@ -98,17 +107,29 @@ async fn wait(due: Option<Instant>) {
     }
 }
 
-/// What the messages of one datagram are about. Only their types are read.
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// `RTM_NEWNETCONF` (include/uapi/linux/rtnetlink.h).
+const RTM_NEWNETCONF: u16 = 80;
+
+/// What the messages of one datagram are about. Only their heads are read.
 fn events(mut datagram: &[u8]) -> BTreeSet<Event> {
-    const HEADER: usize = 16;
     let mut found = BTreeSet::new();
     while let Some((&[a, b, c, d, low, high], _)) = datagram.split_first_chunk::<6>() {
-        found.extend(match u16::from_ne_bytes([low, high]) {
-            libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Event::Links),
+        let event = match u16::from_ne_bytes([low, high]) {
+            libc::RTM_NEWLINK | libc::RTM_DELLINK | RTM_NEWNETCONF => Some(Event::Links),
             libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Event::Addresses),
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => Some(Event::Routes),
+            // `struct tcmsg`: the family and padding, then the link's index.
+            libc::RTM_DELQDISC | libc::RTM_DELTFILTER => {
+                word(datagram, HEADER + 4).map(Event::Filters)
+            }
             _ => None,
-        });
+        };
+        if event.is_some() {
+            found.extend(word(datagram, 12).and_then(asker).map(Event::By));
+        }
+        found.extend(event);
         let length = u32::from_ne_bytes([a, b, c, d]) as usize;
         let next = length.max(HEADER).next_multiple_of(4);
         datagram = datagram.get(next..).unwrap_or_default();
@@ -116,9 +137,38 @@ fn events(mut datagram: &[u8]) -> BTreeSet<Event> {
     found
 }
 
+fn word(datagram: &[u8], at: usize) -> Option<u32> {
+    let bytes = datagram.get(at..)?.first_chunk()?;
+    Some(u32::from_ne_bytes(*bytes))
+}
+
+/// Who asked, by the port of the socket: a process's first one has its number.
+/// Nobody: the kernel itself, the agent, or a process that has ended.
+fn asker(port: u32) -> Option<String> {
+    if port == 0 || port == std::process::id() {
+        return None;
+    }
+    let name = std::fs::read_to_string(format!("/proc/{port}/comm")).ok()?;
+    Some(format!("{} (pid {port})", name.trim()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_that_goes_is_told_with_its_link_and_who_asked() {
+        let mut datagram = 36_u32.to_ne_bytes().to_vec();
+        datagram.extend(libc::RTM_DELTFILTER.to_ne_bytes());
+        datagram.extend([0; 6]);
+        datagram.extend(1_u32.to_ne_bytes());
+        datagram.extend([0, 0, 0, 0]);
+        datagram.extend(7_u32.to_ne_bytes());
+        datagram.extend([0; 12]);
+        let found: Vec<_> = events(&datagram).into_iter().collect();
+        let [Event::Filters(7), Event::By(who)] = &found[..] else { panic!("{found:?}") };
+        assert!(who.ends_with("(pid 1)"), "{who}");
+    }
 
     #[test]
     fn every_message_of_a_datagram_is_seen() {

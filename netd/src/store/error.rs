@@ -67,8 +67,13 @@ pub(super) fn translate(path: &Path, error: redb::Error, doing: Doing) -> StoreE
         redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
             StoreError::Full(path)
         }
-        // redb's answer to a file that is no database.
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+        // redb's answers to a file that is no database, and to one cut short.
+        redb::Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
             StoreError::Corrupt { path, source: error.into() }
         }
         redb::Error::Corrupted(_)

@@ -13,6 +13,7 @@
 
 mod error;
 mod journal;
+mod open;
 
 use std::{
     collections::BTreeMap,
@@ -23,8 +24,7 @@ use std::{
 };
 
 use redb::{
-    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition,
-    WriteTransaction,
+    Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -85,10 +85,7 @@ impl Store {
     /// Opens the store's file, or creates it; the journal is beside it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        let database = Database::create(&path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.clone()),
-            other => translate(&path, other.into(), Doing::Open),
-        })?;
+        let database = open::database(&path, &path.with_extension("journal"))?;
         let carried = initialise(&database, &path)?;
         let journal = path.with_extension("journal");
         let journal = Journal::open(&journal, carried)

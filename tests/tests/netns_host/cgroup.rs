@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use netd::datapath::{Datapath, Options};
+use netd::datapath::{Datapath, Options, Others};
 use netd_common::abi::{ABI_VERSION, names::SOCKET_PROGRAMS};
 use netd_tests::{
     Agent, DEADLINE, Family, NetNs, Program, Topology, eventually, exchange, netd_path,
@@ -97,7 +97,7 @@ fn a_link_that_somebody_took_off_is_made_anew() {
 #[test]
 fn nothing_is_left_on_the_cgroups_but_what_others_put_there() {
     let pins = PathBuf::from(format!("/sys/fs/bpf/netd-others-{}", std::process::id()));
-    let options = Options { flow_table_size: 1024, attach: None };
+    let options = Options { flow_table_size: 1024, attach: None, others: Others::Refuse };
     let mut others = Datapath::load(&pins, &options).expect("load the programs");
     others.attach_sockets(PathBuf::from("/nonexistent")).expect("attach the programs");
     let theirs = SOCKET_PROGRAMS.map(|name| link_id(&others.pins().join("cgroup").join(name)));

@@ -3,6 +3,7 @@
 mod containers;
 mod docker;
 mod docker_ipam;
+mod drift;
 mod fixture;
 mod ipv6;
 mod mtu;
