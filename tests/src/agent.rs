@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
@@ -20,6 +21,10 @@ use crate::{
     program::netd_path,
 };
 
+/// An agent has its programs verified before it answers: seconds, where others
+/// want the processor too.
+const START: Duration = Duration::from_secs(90);
+
 /// A running agent. Killed on drop; its [`TestDir`] ends its containers.
 #[derive(Debug)]
 pub struct Agent {
@@ -28,6 +33,9 @@ pub struct Agent {
     root: PathBuf,
     /// Given to `netd agent` at each start.
     flags: Vec<&'static str>,
+    /// `netd`, for the agent alone.
+    binary: PathBuf,
+    environment: Vec<(&'static str, String)>,
     process: Option<Process>,
     /// What there was before any test's container or network.
     baseline: Option<Snapshot>,
@@ -54,6 +62,8 @@ impl Agent {
             dir: dir.clone(),
             root: write_config(dir, config),
             flags: flags.to_vec(),
+            binary: netd_path(),
+            environment: Vec::new(),
             process: None,
             baseline: None,
         };
@@ -65,17 +75,50 @@ impl Agent {
     /// Starts it where none runs, and waits until it answers.
     #[track_caller]
     pub fn start_again(&mut self) {
+        if let Err(code) = self.try_start() {
+            panic!("the agent exited with {code} at its start:\n{}", self.log());
+        }
+    }
+
+    /// As [`Agent::start_again`]; it may end before it answers, and then its
+    /// exit code is given.
+    pub fn try_start(&mut self) -> Result<(), i32> {
         assert!(self.process.is_none(), "an agent runs already");
-        let program = Program::new(netd_path()).arg("--root").arg(&self.root).arg("agent");
-        let program = program.args(&self.flags);
-        let mut process = program.inside(&self.host).start(&self.log_path());
-        eventually(DEADLINE, "the agent answers", || {
-            if let Some(code) = process.ended() {
-                panic!("the agent exited with {code} at its start:\n{}", self.log());
-            }
-            self.answers().then_some(())
-        });
+        let mut process = self.agent_command().start(&self.log_path());
+        eventually(START, "the agent answers, or ends", || match process.ended() {
+            Some(code) => Some(Err(code)),
+            None => self.answers().then_some(Ok(())),
+        })?;
         self.process = Some(process);
+        Ok(())
+    }
+
+    /// `netd agent`, as it is started.
+    pub fn agent_command(&self) -> Program {
+        let program = Program::new(&self.binary).arg("--root").arg(&self.root).arg("agent");
+        let program = program.args(&self.flags).inside(&self.host);
+        self.environment.iter().fold(program, |program, (key, value)| program.env(key, value))
+    }
+
+    /// From the next start on.
+    pub fn set_environment(&mut self, key: &'static str, value: Option<String>) {
+        self.environment.retain(|(known, _)| *known != key);
+        self.environment.extend(value.map(|value| (key, value)));
+    }
+
+    /// Another build of netd, from the next start on.
+    pub fn set_binary(&mut self, path: &Path) {
+        path.clone_into(&mut self.binary);
+    }
+
+    /// Further flags, from the next start on.
+    pub fn set_flags(&mut self, flags: &[&'static str]) {
+        self.flags = flags.to_vec();
+    }
+
+    /// Whether it still runs; it ends by itself when it was asked to crash.
+    pub fn runs(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.ended().is_none())
     }
 
     fn answers(&self) -> bool {
@@ -197,6 +240,12 @@ impl Agent {
     #[track_caller]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::take(self)
+    }
+
+    /// These sections alone, in less time.
+    #[track_caller]
+    pub fn snapshot_of(&self, sections: &[&str]) -> Snapshot {
+        Snapshot::take_of(self, sections)
     }
 
     /// All is as it was before the first container and network.

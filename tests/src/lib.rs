@@ -16,6 +16,7 @@ use std::{
 
 pub mod agent;
 pub mod api;
+pub mod build;
 pub mod container;
 pub mod dir;
 pub mod docker;
@@ -26,6 +27,7 @@ pub mod hop;
 pub mod json;
 pub mod kernel;
 pub mod libnetwork;
+pub mod load;
 pub mod machine;
 pub mod netns;
 pub mod probe;
@@ -73,6 +75,11 @@ pub fn eventually<T>(within: Duration, what: &str, mut probe: impl FnMut() -> Op
         assert!(start.elapsed() < within, "not within {within:?}: {what}");
         thread::sleep(PROBE_EVERY);
     }
+}
+
+/// Whether the long tests are asked for (`cargo xtask test --soak`).
+pub fn soaks() -> bool {
+    std::env::var_os("NETD_SOAK").is_some()
 }
 
 /// Ends the test when it is not run by root.

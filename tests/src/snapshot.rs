@@ -26,25 +26,40 @@ pub struct Snapshot(BTreeMap<String, String>);
 impl Snapshot {
     #[track_caller]
     pub(crate) fn take(agent: &Agent) -> Self {
+        let mut all = Self::take_only(agent, &|_| true);
+        all.0.extend(state(agent));
+        all
+    }
+
+    /// These sections alone, none of networks' or containers' details.
+    #[track_caller]
+    pub(crate) fn take_of(agent: &Agent, sections: &[&str]) -> Self {
+        let mut some = Self::take_only(agent, &|name| sections.contains(&name));
+        for list in LISTS.iter().filter(|list| sections.contains(list)) {
+            some.0.insert((*list).to_owned(), lines_of_list(agent, list));
+        }
+        some
+    }
+
+    fn take_only(agent: &Agent, wanted: &dyn Fn(&str) -> bool) -> Self {
         let mut sections = BTreeMap::new();
-        let mut put = |name: &str, text: String| {
-            sections.insert(name.to_owned(), text);
+        let mut put = |name: &str, text: &dyn Fn() -> String| {
+            if wanted(name) {
+                sections.insert(name.to_owned(), text());
+            }
         };
         let host = agent.host();
-        put("links", links(&host.ip("-d -j link")));
-        put("addresses", links(&host.ip("-j addr")));
-        put("routes", host.ip("route show table all").replace(" linkdown", ""));
-        put("rules", host.ip("rule"));
-        put("mounts", paths(&mounts_below(agent.dir().path())));
-        put("files", paths(&files_below(&agent.root().join("run"))));
-        put("pins", paths(&files_below(&agent.root().join("bpf"))));
-        put("processes", processes(agent));
+        put("links", &|| links(&host.ip("-d -j link")));
+        put("addresses", &|| links(&host.ip("-j addr")));
+        put("routes", &|| host.ip("route show table all").replace(" linkdown", ""));
+        put("rules", &|| host.ip("rule"));
+        put("mounts", &|| paths(&mounts_below(agent.dir().path())));
+        put("files", &|| paths(&files_below(&agent.root().join("run"))));
+        put("pins", &|| paths(&files_below(&agent.root().join("bpf"))));
+        put("processes", &|| processes(agent));
         for pin in map_pins(agent.root()) {
             let name = pin.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            put(&format!("map {name}"), entries(agent, &name, &pin));
-        }
-        for (name, value) in state(agent) {
-            put(&name, value);
+            put(&format!("map {name}"), &|| entries(agent, &name, &pin));
         }
         Self(sections)
     }
@@ -60,6 +75,16 @@ impl Snapshot {
     /// The section of a map, or another.
     pub fn section(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// Without the lines that have this in them.
+    #[must_use]
+    pub fn without(&self, part: &str) -> Self {
+        let kept = |text: &String| {
+            let lines: Vec<_> = text.lines().filter(|line| !line.contains(part)).collect();
+            lines.join("\n")
+        };
+        Self(self.0.iter().map(|(name, text)| (name.clone(), kept(text))).collect())
     }
 
     /// Without what traffic makes by itself.
@@ -227,10 +252,14 @@ fn state(agent: &Agent) -> Vec<(String, String)> {
         }
         sections.push((list.to_owned(), lines_of(&listed)));
     }
-    for list in ["port ls", "ipam"] {
-        let mut listed = agent.json(list);
-        mask(&mut listed, &|key| key == "LastSeen");
-        sections.push((list.to_owned(), lines_of(&listed)));
-    }
+    sections.extend(LISTS.map(|list| (list.to_owned(), lines_of_list(agent, list))));
     sections
+}
+
+const LISTS: [&str; 2] = ["port ls", "ipam"];
+
+fn lines_of_list(agent: &Agent, list: &str) -> String {
+    let mut listed = agent.json(list);
+    mask(&mut listed, &|key| key == "LastSeen");
+    lines_of(&listed)
 }
