@@ -62,8 +62,14 @@ impl Host {
     /// A call of Docker's to its plugin.
     #[track_caller]
     fn docker(&self, method: &str) -> serde_json::Value {
+        self.docker_with(method, "{}")
+    }
+
+    /// One with arguments: JSON without spaces.
+    #[track_caller]
+    fn docker_with(&self, method: &str, arguments: &str) -> serde_json::Value {
         let line = format!(
-            "curl -sS --max-time 25 --unix-socket /run/docker/plugins/netd.sock -d {{}} http://plugin/{method}"
+            "curl -sS --max-time 25 --unix-socket /run/docker/plugins/netd.sock -d {arguments} http://plugin/{method}"
         );
         self.machine.run(&line).json()
     }
@@ -160,6 +166,11 @@ fn docker_starts_after_the_agent_and_never_waits_for_one_that_is_away() {
     assert_eq!(host.machine.property("netd-docker.service", "ActiveState"), "inactive");
     assert_eq!(host.docker("Plugin.Activate")["Implements"][0], "NetworkDriver");
     host.expect("netd-docker.service", "ActiveState", "active");
+
+    // What is not always the same is the agent's to say.
+    let pool = r#"{"AddressSpace":"netd-local","Pool":"172.31.0.0/24"}"#;
+    let pool = host.docker_with("IpamDriver.RequestPool", pool);
+    assert_eq!(pool["Pool"], "172.31.0.0/24", "{pool}");
 
     host.ok("systemctl stop netd.socket netd.service");
     for (method, key) in
