@@ -1,20 +1,22 @@
 //! `netd flows`, `netd stats` and `netd ipam`: the maps as rows.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use netd_common::abi::{Address, Flow, wire};
 
 use super::{Agent, work::monotonic};
 use crate::{
     api::{
-        ServiceError, rows,
+        Reply, ServiceError, rows,
         types::{FlowRow, FlowTuple, LeaseRow, StatRow},
     },
     datapath::FlowEntry,
 };
 
 impl Agent {
-    pub(super) fn flow_rows(&self) -> Result<Vec<FlowRow>, ServiceError> {
+    /// Answers with all flows. Of a million of them that takes a second or
+    /// two, in which the agent goes on with its work.
+    pub(super) fn flow_rows(&self, to: Reply<Vec<FlowRow>>) {
         let now = monotonic();
         let containers: HashMap<Address, String> = self
             .state
@@ -25,9 +27,14 @@ impl Agent {
                 endpoint.known_as().map(move |ip| (ip.into(), name.to_string()))
             })
             .collect();
-        let mut entries = self.work.datapath.flows.list()?;
-        entries.sort_by_key(|entry| entry.original);
-        Ok(entries.iter().map(|entry| row(entry, &containers, now)).collect())
+        let flows = Arc::clone(&self.work.datapath.flows);
+        tokio::task::spawn_blocking(move || {
+            let rows = flows.list().map(|mut entries| {
+                entries.sort_by_key(|entry| entry.original);
+                entries.iter().map(|entry| row(entry, &containers, now)).collect()
+            });
+            let _ = to.send(rows.map_err(ServiceError::from));
+        });
     }
 
     pub(super) fn stat_rows(&self) -> Result<Vec<StatRow>, ServiceError> {

@@ -184,6 +184,7 @@ impl Agent {
         if attached != self.host.uplinks {
             tracing::info!(uplinks = attached.join(","), "uplinks");
         }
+        self.monitor.tell_uplinks(addresses_of(&attached, &links, &addresses));
         self.host.uplinks = attached;
         self.work.datapath.tables.sync_trusted(&trusted(&links, self.state.networks.values()))?;
         self.host.follow_xdp(xdp, self.config.xdp);
@@ -258,6 +259,23 @@ fn is_uplink(link: &Link, config: &Config) -> bool {
         return named.contains(&link.name);
     }
     !link.is_own() && !link.loopback && link.master.is_none() && link.hardware_type == ETHERNET
+}
+
+/// The addresses of each of these links.
+fn addresses_of(
+    names: &[String],
+    links: &[Link],
+    addresses: &[Address],
+) -> BTreeMap<String, String> {
+    let links = links.iter().filter(|link| names.contains(&link.name));
+    let texts = links.map(|link| {
+        let own = addresses.iter().filter(|address| address.link == link.index);
+        let own = own.map(|address| address.address.ip());
+        let own = own.filter(|ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()));
+        let own: BTreeSet<_> = own.map(|ip| ip.to_string()).collect();
+        (link.name.clone(), own.into_iter().collect::<Vec<_>>().join(" "))
+    });
+    texts.collect()
 }
 
 fn source4(link: &Link, addresses: &[Address]) -> Option<Ipv4Addr> {

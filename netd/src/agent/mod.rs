@@ -11,7 +11,9 @@ mod faults;
 mod flows;
 mod host;
 mod journal;
+mod life;
 mod lifecycle;
+mod metrics;
 mod monitor;
 mod reconcile;
 mod requests;
@@ -78,6 +80,7 @@ struct Agent {
     exhaustion: exhaustion::Exhaustion,
     docker: docker::Docker,
     reconcile: reconcile::Reconcile,
+    swept: Arc<metrics::Swept>,
 }
 
 impl Agent {
@@ -163,8 +166,11 @@ impl Agent {
         }
         let flows = Arc::clone(&self.work.datapath.flows);
         let sockets = Arc::clone(&self.work.datapath.sockets);
+        let swept = Arc::clone(&self.swept);
         tokio::task::spawn_blocking(move || {
-            match flows.sweep(&netd_common::conntrack::Timeouts::default(), work::monotonic()) {
+            let timeouts = netd_common::conntrack::Timeouts::default();
+            let report = flows.sweep(&timeouts, work::monotonic());
+            match report.inspect(|report| swept.note(report)) {
                 Ok(report) if report.expired > 0 => tracing::debug!(
                     entries = report.entries,
                     expired = report.expired,

@@ -1,8 +1,9 @@
-//! `netd monitor`: from the programs' events to those who listen. Programs
-//! tell of their drops only while someone does.
+//! `netd monitor`: from the programs' events, and from what becomes of the
+//! state, to those who listen. Programs tell of their drops only while someone
+//! listens for them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::IpAddr,
     sync::Arc,
@@ -25,13 +26,13 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Agent, Notice, flows::protocol, work::port_key};
+use super::{Agent, Notice, flows::protocol, life, work::port_key};
 use crate::{
     api::{
         ServiceError,
-        monitor::{DropEvent, Listener, Missed, MonitorEvent, Why},
+        monitor::{DropEvent, Filter, LifeEvent, Listener, Missed, MonitorEvent, Why},
     },
-    controller::State,
+    controller::{self, Change, State},
     datapath::{Events, Telling},
 };
 
@@ -42,6 +43,8 @@ const BACKLOG: usize = 4096;
 /// Events that the actor is handed at a time, and the time between two hands.
 const BATCH: usize = 4096;
 const PAUSE: Duration = Duration::from_millis(50);
+/// Listeners at a time: each has a connection for as long as it likes.
+const LISTENERS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Monitor {
@@ -49,11 +52,40 @@ pub(super) struct Monitor {
     telling: Telling,
     /// As the listeners were last told.
     left_out: u64,
+    /// One for each listener that wants to see drops, and this one.
+    drops: Arc<()>,
+    /// Uplinks and their addresses, as the listeners were last told.
+    uplinks: BTreeMap<String, String>,
 }
 
 impl Monitor {
     pub(super) fn new() -> Self {
-        Self { listeners: broadcast::Sender::new(BACKLOG), telling: Telling::Off, left_out: 0 }
+        Self {
+            listeners: broadcast::Sender::new(BACKLOG),
+            telling: Telling::Off,
+            left_out: 0,
+            drops: Arc::new(()),
+            uplinks: BTreeMap::new(),
+        }
+    }
+
+    /// Tells of something that was amiss (and by whom, if that is known) and is
+    /// as it was again.
+    pub(super) fn tell_repair(&self, what: &str, by: &str) {
+        let by = if by.is_empty() { String::new() } else { format!(" (by {by})") };
+        self.tell(MonitorEvent::Repair(LifeEvent::new("restore", format!("{what}{by}"))));
+    }
+
+    /// Tells how the uplinks differ from those of the last time.
+    pub(super) fn tell_uplinks(&mut self, now: BTreeMap<String, String>) {
+        for event in life::uplinks(&self.uplinks, &now) {
+            self.tell(event);
+        }
+        self.uplinks = now;
+    }
+
+    pub(super) fn listeners(&self) -> usize {
+        self.listeners.receiver_count()
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -88,16 +120,41 @@ pub(super) fn read(events: Events, notices: mpsc::Sender<Notice>) -> io::Result<
 }
 
 impl Agent {
-    /// One more listener.
-    pub(super) fn listen(&mut self) -> Result<Listener, ServiceError> {
-        let listener = self.monitor.listeners.subscribe();
-        if !self.monitor.is_on() {
+    /// One more listener, to what passes `filter`. A container or network that
+    /// is there may be named by its id.
+    pub(super) fn listen(&mut self, mut filter: Filter) -> Result<Listener, ServiceError> {
+        filter.check()?;
+        if self.monitor.listeners() >= LISTENERS {
+            return Err(ServiceError::conflict(format!("{LISTENERS} listen already")));
+        }
+        for typed in &mut filter.containers {
+            if let Ok(container) = controller::find_container(&self.state, typed) {
+                *typed = container.name.to_string();
+            }
+        }
+        for typed in &mut filter.networks {
+            if let Ok(network) = controller::find_network(&self.state, typed) {
+                *typed = network.name.to_string();
+            }
+        }
+        let events = self.monitor.listeners.subscribe();
+        let drops = filter.wants_drops().then(|| Arc::clone(&self.monitor.drops));
+        if drops.is_some() && !self.monitor.is_on() {
             let tables = &mut self.work.datapath.tables;
             self.monitor.left_out = tables.events_left_out()?;
             tables.tell_events(Telling::On)?;
             self.monitor.telling = Telling::On;
         }
-        Ok(listener)
+        Ok(Listener::new(events, filter, drops))
+    }
+
+    /// Tells of a change that is about to be made to the state.
+    pub(super) fn tell_change(&self, change: &Change) {
+        if self.monitor.listeners() > 0 {
+            for event in life::events(&self.state, change) {
+                self.monitor.tell(event);
+            }
+        }
     }
 
     /// Says what was left out, and ends the telling after the last listener.
@@ -113,7 +170,7 @@ impl Agent {
             }
             Err(error) => tracing::error!("failed to count the drops: {error}"),
         }
-        if self.monitor.listeners.receiver_count() == 0 {
+        if Arc::strong_count(&self.monitor.drops) == 1 {
             match tables.tell_events(Telling::Off) {
                 Ok(()) => self.monitor.telling = Telling::Off,
                 Err(error) => tracing::error!("failed to end the monitor: {error}"),
@@ -123,7 +180,7 @@ impl Agent {
 
     /// Tells the listeners of what was dropped.
     pub(super) fn tell_drops(&self, drops: &[Event]) {
-        if self.monitor.listeners.receiver_count() == 0 {
+        if Arc::strong_count(&self.monitor.drops) == 1 {
             return;
         }
         let names = Names::of(&self.state);

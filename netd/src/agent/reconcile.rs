@@ -129,6 +129,7 @@ impl Agent {
             Ok(back) => {
                 for what in &back {
                     tracing::warn!("{what} was taken away; it is back");
+                    self.monitor.tell_repair(&format!("{what} was taken away"), "");
                 }
                 self.reconcile.failed.remove(PROGRAMS);
                 !back.is_empty()
@@ -167,8 +168,14 @@ impl Agent {
             }
             match result {
                 Ok(()) if tell == Tell::Nobody => tracing::debug!("{what}; it is made"),
-                Ok(()) if by.is_empty() => tracing::warn!("{what}; it is as it was again"),
-                Ok(()) => tracing::warn!(by, "{what}; it is as it was again"),
+                Ok(()) => {
+                    if by.is_empty() {
+                        tracing::warn!("{what}; it is as it was again");
+                    } else {
+                        tracing::warn!(by, "{what}; it is as it was again");
+                    }
+                    self.monitor.tell_repair(&what, by);
+                }
                 Err(error) => {
                     if !self.reconcile.failed.contains(&what) {
                         tracing::error!("{what}, and failed to put it right: {error:#}");

@@ -77,9 +77,10 @@ impl Agent {
                 .await
             ),
             Request::Ipam(to) => reply!(to, Ok(self.lease_rows())),
-            Request::Flows(to) => reply!(to, self.flow_rows()),
+            Request::Flows(to) => self.flow_rows(to),
             Request::Stats(to) => reply!(to, self.stat_rows()),
-            Request::Monitor(to) => reply!(to, self.listen()),
+            Request::Monitor(filter, to) => reply!(to, self.listen(filter)),
+            Request::Metrics(to) => reply!(to, self.metrics()),
             Request::Docker(call, to) => reply!(to, self.docker_call(&call).await),
         }
     }
@@ -249,7 +250,7 @@ impl Agent {
             if !plan.changes.is_empty() {
                 self.store.put(&plan.changes)?;
                 self.work.committed();
-                plan.changes.iter().for_each(|change| self.state.commit(change.clone()));
+                self.commit(&plan.changes);
             }
             return Ok(Ok(()));
         }
@@ -271,10 +272,16 @@ impl Agent {
             return Err(error.into());
         }
         self.work.committed();
-        for change in &plan.changes {
+        self.commit(&plan.changes);
+        Ok(Ok(()))
+    }
+
+    /// What is on disk is so from now on, and is told.
+    fn commit(&mut self, changes: &[controller::Change]) {
+        for change in changes {
+            self.tell_change(change);
             self.state.commit(change.clone());
         }
-        Ok(Ok(()))
     }
 }
 

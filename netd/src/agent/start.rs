@@ -1,17 +1,17 @@
 //! From nothing, or from what an earlier agent left, to a serving actor.
 
-use std::{collections::BTreeSet, fs, io, time::Duration};
+use std::{collections::BTreeSet, fs, io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use netd_common::abi::NetworkKey;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     Agent, channels, host, journal, lifecycle::START_AGAIN, monitor, reconcile::Tell, work::Work,
 };
 use crate::{
-    api::{ServiceError, server::Listener},
-    cli::agent::Options,
+    api::{ServiceError, metrics, server::Listener},
+    cli::agent::{LogFormat, Options},
     controller::{self, Op},
     datapath::{self, AttachMode, Datapath, Others},
     executor::Effects as _,
@@ -27,7 +27,7 @@ use crate::{
 
 /// `netd agent`: runs until it is told to stop.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    log();
+    log(options.log_format);
     let inherited = systemd::Sockets::inherited().context("failed to take over sockets")?;
     let config = configuration(&options)?;
     options.paths.ensure()?;
@@ -38,15 +38,19 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// Log lines go to stderr, from `info` up unless `NETD_LOG` says otherwise.
-fn log() {
+fn log(format: LogFormat) {
     let level = tracing_subscriber::EnvFilter::try_from_env("NETD_LOG");
     let lines = tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_env_filter(level.unwrap_or_else(|_| "info".into()));
-    if journal::has_stderr() {
-        lines.with_ansi(false).event_format(journal::Lines).init();
-    } else {
-        lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init();
+    match format {
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Text if journal::has_stderr() => {
+            lines.with_ansi(false).event_format(journal::Lines).init();
+        }
+        LogFormat::Text => {
+            lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init();
+        }
     }
 }
 
@@ -61,6 +65,13 @@ async fn serve(
         Some(socket) => Listener::inherit(socket)?,
         None => Listener::bind(&options.paths.socket)?,
     };
+    let metrics = match config.metrics_address {
+        None => None,
+        Some(address) => {
+            let server = metrics::Server::bind(address).await;
+            Some(server.with_context(|| format!("failed to listen on {address} for metrics"))?)
+        }
+    };
     let (handle, requests, notify, notices) = channels();
     let plugin = match config.docker_plugin.resolve(&options.paths.plugin_socket) {
         Some(path) => Some(match inherited.take(systemd::PLUGIN) {
@@ -71,20 +82,20 @@ async fn serve(
     };
     let agent = Agent::start(options, config, notify).await?;
     let (stop, stopped) = watch::channel(());
-    let server = tokio::spawn(listener.serve(handle.clone(), until_closed(stopped.clone())));
-    let plugin =
-        plugin.map(|listener| tokio::spawn(listener.serve_docker(handle, until_closed(stopped))));
+    let stopped = || until_closed(stopped.clone());
+    let mut servers = JoinSet::new();
+    if let Some(metrics) = metrics {
+        servers.spawn(metrics.serve(handle.clone(), stopped()));
+    }
+    if let Some(plugin) = plugin {
+        servers.spawn(plugin.serve_docker(handle.clone(), stopped()));
+    }
+    servers.spawn(listener.serve(handle, stopped()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
     systemd::ready(&agent.summary());
     let result = Box::pin(agent.serve(requests, notices)).await;
     drop(stop);
-    let servers = async {
-        let _ = server.await;
-        if let Some(plugin) = plugin {
-            let _ = plugin.await;
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_secs(2), servers).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), servers.join_all()).await;
     result
 }
 
@@ -180,6 +191,7 @@ impl Agent {
             exhaustion: super::exhaustion::Exhaustion::default(),
             docker,
             reconcile: super::reconcile::Reconcile::default(),
+            swept: Arc::default(),
         };
         agent.undo_intents().await?;
         if let Err(error) = agent.reconcile(rebooted).await {

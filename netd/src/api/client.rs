@@ -20,9 +20,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{net::UnixStream, task::JoinHandle};
 
-use super::types::{
-    ApiError, Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow,
-    NetworkCreate, NetworkSummary, PortRow, Ports, Pruned, Sandbox, Started, StatRow, Stop,
+use super::{
+    monitor::Filter,
+    types::{
+        ApiError, Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow,
+        NetworkCreate, NetworkSummary, PortRow, Ports, Pruned, Sandbox, Started, StatRow, Stop,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -171,9 +174,15 @@ impl Client {
         self.get("/v1/stats").await
     }
 
-    /// Each drop as it happens: a stream of [`super::monitor::MonitorEvent`]s.
-    pub async fn monitor(&self) -> Result<Lines> {
-        let (response, driver) = self.call(Method::GET, "/v1/monitor", Bytes::new()).await?;
+    /// What happens, as it happens: a stream of [`super::monitor::MonitorEvent`]s.
+    pub async fn monitor(&self, filter: &Filter) -> Result<Lines> {
+        let mut path = String::from("/v1/monitor?");
+        for (key, words) in filter.keys() {
+            let _ = write!(path, "{key}=");
+            escape(&mut path, &words.join(","));
+            path.push('&');
+        }
+        let (response, driver) = self.call(Method::GET, &path, Bytes::new()).await?;
         if response.status().is_success() {
             let body = response.into_body();
             return Ok(Lines { socket: self.socket.clone(), body, driver, read: Vec::new() });

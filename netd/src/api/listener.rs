@@ -3,13 +3,30 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
-    os::unix::net::{self, UnixStream},
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            fs::{DirBuilderExt as _, FileTypeExt as _},
+            net::{self, UnixStream},
+        },
+    },
     path::{Path, PathBuf},
 };
 
-use axum::Router;
+use axum::{Router, http::StatusCode};
+use nix::{
+    sys::{
+        socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr},
+        stat::{Mode, fchmod},
+    },
+    unistd::Uid,
+};
 use tokio::net::UnixListener;
+
+use super::{
+    limits::Limits,
+    serve::{self, Refusal},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -21,8 +38,6 @@ pub enum ServerError {
     Directory { path: PathBuf, source: io::Error },
     #[error("failed to listen on {}", path.display())]
     Bind { path: PathBuf, source: io::Error },
-    #[error("failed to serve a socket")]
-    Serve(#[source] io::Error),
 }
 
 /// A listening socket. The file of one that was bound here goes when the
@@ -45,9 +60,9 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    /// Listens on `path`, for root alone (0600), and creates its directory.
-    /// The socket of an agent that has died is replaced; one that answers is
-    /// left alone. Call it within a tokio runtime.
+    /// Listens on `path`, for the agent's own user alone (0600), and creates
+    /// its directory. The socket of an agent that has died is replaced; one
+    /// that answers is left alone. Call it within a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, ServerError> {
         let bind_error = |source| ServerError::Bind { path: path.to_owned(), source };
         if let Some(parent) = path.parent() {
@@ -58,9 +73,8 @@ impl Listener {
                 .map_err(|source| ServerError::Directory { path: parent.to_owned(), source })?;
         }
         remove_stale(path)?;
-        let socket = UnixListener::bind(path).map_err(bind_error)?;
+        let socket = bind(path).map_err(bind_error)?;
         let file = Some(SocketFile(path.to_owned()));
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(bind_error)?;
         Ok(Self { socket, file })
     }
 
@@ -71,20 +85,43 @@ impl Listener {
         Ok(Self { socket: UnixListener::from_std(socket)?, file: None })
     }
 
-    /// Answers with `router` until `shutdown` ends, then finishes the requests
-    /// in hand.
+    /// Answers root, and the agent's own user, with `router` and within
+    /// `limits`, until `shutdown` ends, then finishes the requests in hand.
+    /// Everybody else is refused, however the socket came to them.
     pub async fn serve_router(
         self,
         router: Router,
+        limits: Limits,
         shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), ServerError> {
+    ) {
         // Its file goes with it.
         let Self { socket, file: _file } = self;
-        axum::serve(socket, router)
-            .with_graceful_shutdown(shutdown)
-            .await
-            .map_err(ServerError::Serve)
+        let allowed = [Uid::from_raw(0), Uid::effective()];
+        let admit = move |client: &tokio::net::UnixStream| admit(client, &allowed);
+        serve::serve(socket, admit, router, limits, shutdown).await;
     }
+}
+
+/// Whether the process that has connected is one of these users' (`SO_PEERCRED`,
+/// unix(7)). A user of another user namespace is the one that it is here.
+fn admit(client: &tokio::net::UnixStream, allowed: &[Uid]) -> Result<(), Refusal> {
+    let refuse = |why| Err((StatusCode::FORBIDDEN, why));
+    match client.peer_cred() {
+        Ok(peer) if allowed.contains(&Uid::from_raw(peer.uid())) => Ok(()),
+        Ok(peer) => refuse(format!("permission denied: user {} is not root", peer.uid())),
+        Err(error) => refuse(format!("permission denied: {error}")),
+    }
+}
+
+/// The file has its mode from the first moment on: it takes that of the
+/// socket (`unix_bind_bsd`, `net/unix/af_unix.c`).
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    socket::listen(&socket, Backlog::MAXCONN)?;
+    UnixListener::from_std(socket.into())
 }
 
 fn remove_stale(path: &Path) -> Result<(), ServerError> {
@@ -102,5 +139,20 @@ fn remove_stale(path: &Path) -> Result<(), ServerError> {
         }
         Err(_) => fs::remove_file(path)
             .map_err(|source| ServerError::Bind { path: path.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_users_that_are_named_are_let_in() {
+        let (one, _other) = tokio::net::UnixStream::pair().unwrap();
+        let me = Uid::effective();
+        assert_eq!(admit(&one, &[me]), Ok(()));
+        let (status, why) = admit(&one, &[Uid::from_raw(me.as_raw() + 1)]).unwrap_err();
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert_eq!(why, format!("permission denied: user {me} is not root"));
     }
 }

@@ -6,10 +6,13 @@
 pub mod client;
 pub mod docker;
 pub mod inspect;
+pub mod limits;
 mod listener;
+pub mod metrics;
 pub mod monitor;
 pub mod relay;
 pub mod rows;
+mod serve;
 pub mod server;
 pub mod service;
 pub mod types;

@@ -5,8 +5,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{
-        DefaultBodyLimit, FromRequest, FromRequestParts, Path as UrlPath, Query,
-        Request as HttpRequest, State,
+        FromRequest, FromRequestParts, Path as UrlPath, Query, Request as HttpRequest, State,
         rejection::{BytesRejection, QueryRejection},
     },
     http::{Method, StatusCode, Uri, request::Parts},
@@ -17,30 +16,24 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use super::listener::{Listener, ServerError};
 use super::{
+    limits::Limits,
     monitor,
     service::{Handle, Kind, Removal, Request, ServiceError, Which},
     types::{ApiError, Connect, ContainerCreate, NetworkCreate, Ports, Started, Stop},
 };
 
-/// The largest request body, in bytes. The largest true one, a few thousand
-/// `-p`, is far below it.
-const BODY_LIMIT: usize = 1 << 20;
-
 impl Listener {
     /// Answers with the control API until `shutdown` ends, then finishes the
     /// requests in hand.
-    pub async fn serve(
-        self,
-        handle: Handle,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), ServerError> {
-        self.serve_router(router(handle), shutdown).await
+    pub async fn serve(self, handle: Handle, shutdown: impl Future<Output = ()> + Send + 'static) {
+        self.serve_router(router(handle), Limits::default(), shutdown).await;
     }
 }
 
 /// Every route of [`super::types`].
 pub fn router(handle: Handle) -> Router {
-    Router::new()
+    let counts = handle.counts().clone();
+    let routes = Router::new()
         .route("/v1/info", get(info))
         .route("/v1/networks", get(network_list).post(network_create))
         .route(
@@ -61,9 +54,8 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/stats", get(stats))
         .route("/v1/monitor", get(monitor))
         .fallback(unknown_route)
-        .method_not_allowed_fallback(unknown_route)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(handle)
+        .method_not_allowed_fallback(unknown_route);
+    counts.count(routes).with_state(handle)
 }
 
 type Answer = Result<Response, ServiceError>;
@@ -209,8 +201,12 @@ async fn stats(State(agent): Agent) -> Answer {
     agent.call(Request::Stats).await.map(ok)
 }
 
-async fn monitor(State(agent): Agent) -> Answer {
-    agent.call(Request::Monitor).await.map(monitor::answer)
+async fn monitor(
+    State(agent): Agent,
+    query: Result<Query<monitor::Filter>, QueryRejection>,
+) -> Answer {
+    let Query(filter) = query?;
+    agent.call(|reply| Request::Monitor(filter, reply)).await.map(monitor::answer)
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> ServiceError {
@@ -248,11 +244,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 impl From<BytesRejection> for ServiceError {
     fn from(rejection: BytesRejection) -> Self {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            Self::bad_request("invalid request body: it is larger than 1 MiB")
-        } else {
-            Self::bad_request(format!("invalid request body: {}", rejection.body_text()))
-        }
+        Self::bad_request(format!("invalid request body: {}", rejection.body_text()))
     }
 }
 

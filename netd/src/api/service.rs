@@ -8,7 +8,8 @@ pub use crate::controller::Kind;
 
 use super::{
     docker::Call,
-    monitor::Listener,
+    metrics::{Requests, Snapshot},
+    monitor::{Filter, Listener},
     types::{
         Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow,
         NetworkCreate, NetworkSummary, PortRow, Ports, Pruned, Sandbox, Started, StatRow, Stop,
@@ -44,7 +45,8 @@ pub enum Request {
     Ipam(Reply<Vec<LeaseRow>>),
     Flows(Reply<Vec<FlowRow>>),
     Stats(Reply<Vec<StatRow>>),
-    Monitor(Reply<Listener>),
+    Monitor(Filter, Reply<Listener>),
+    Metrics(Reply<Snapshot>),
     /// Docker's, as its plugin; the answer is as it goes out.
     Docker(Box<Call>, Reply<Value>),
 }
@@ -78,17 +80,23 @@ pub struct ServiceError {
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    counts: Requests,
 }
 
 impl Handle {
     /// A handle, and the end that the actor reads.
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Request>) {
         let (requests, receiver) = mpsc::channel(capacity);
-        (Self { requests }, receiver)
+        (Self::new(requests), receiver)
     }
 
     pub fn new(requests: mpsc::Sender<Request>) -> Self {
-        Self { requests }
+        Self { requests, counts: Requests::default() }
+    }
+
+    /// How often it was asked, and how quick it was.
+    pub fn counts(&self) -> &Requests {
+        &self.counts
     }
 
     /// Sends the request that `make` builds around its reply, and waits.

@@ -11,22 +11,29 @@ use tokio::{
 };
 
 use super::{
-    server::{Listener, ServerError},
+    limits::Limits,
+    server::{Listener, ServerError, router},
     service::{Removal, Which},
     types::{ContainerCreate, Created, NetworkCreate, Ports, Pruned},
     *,
 };
+
+mod hostile;
 
 /// A server whose agent is `answer`; ends when dropped.
 struct Fake {
     dir: TempDir,
     client: Client,
     stop: Option<oneshot::Sender<()>>,
-    served: tokio::task::JoinHandle<Result<(), ServerError>>,
+    served: tokio::task::JoinHandle<()>,
 }
 
 impl Fake {
     fn start(answer: impl Fn(Request) + Send + 'static) -> Self {
+        Self::within(Limits::default(), answer)
+    }
+
+    fn within(limits: Limits, answer: impl Fn(Request) + Send + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("run/netd.sock");
         let (handle, mut requests) = Handle::channel(8);
@@ -37,7 +44,7 @@ impl Fake {
         });
         let listener = Listener::bind(&socket).unwrap();
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(listener.serve(handle, async {
+        let served = tokio::spawn(listener.serve_router(router(handle), limits, async {
             let _ = stopped.await;
         }));
         Self { dir, client: Client::new(socket), stop: Some(stop), served }
@@ -232,7 +239,7 @@ async fn the_socket_is_for_root_alone_and_goes_with_the_server() {
     assert_eq!(mode(&socket), 0o600);
     assert_eq!(mode(&fake.dir.path().join("run")), 0o700);
     fake.stop.take().unwrap().send(()).unwrap();
-    fake.served.await.unwrap().unwrap();
+    fake.served.await.unwrap();
     assert!(!socket.exists());
 }
 

@@ -27,7 +27,8 @@
 //! | `GET /v1/monitor` | | lines, each a [`super::monitor::MonitorEvent`], without an end |
 //!
 //! An error is an [`ApiError`] with status 400 (bad request), 404 (no such
-//! thing), 409 (conflict) or 500.
+//! thing), 409 (conflict) or 500; 403 (who asks is not root), 408, 413 and 503
+//! are those of [`super::limits`]. A connection has one request.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

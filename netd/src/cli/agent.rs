@@ -35,8 +35,20 @@ pub struct Args {
     #[arg(long)]
     docker_relay: bool,
 
+    /// How log lines are written to stderr; `NETD_LOG` says which, as in `debug` or `netd::agent=trace`
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+
     #[command(flatten)]
     flags: ConfigFlags,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
 }
 
 /// What the agent is started with.
@@ -51,6 +63,7 @@ pub struct Options {
     pub docker_patience: u64,
     /// Take the place of a version of netd with other maps.
     pub replace_datapath: bool,
+    pub log_format: LogFormat,
     pub flags: ConfigFlags,
 }
 
@@ -117,7 +130,7 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "ENTRIES")]
     pub flow_table_size: Option<u32>,
 
-    /// Where metrics are served
+    /// Where metrics for Prometheus are served, at /metrics
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_address: Option<String>,
 
@@ -160,16 +173,19 @@ pub(super) fn run(
     mut paths: Paths,
     run_agent: fn(Options) -> anyhow::Result<()>,
 ) -> Outcome {
-    if args.docker_relay {
+    let Args { config, clsact, docker_patience, docker_relay, replace_datapath, log_format, flags } =
+        args;
+    if docker_relay {
         paths.plugin_socket.clone_from(&paths.relayed_socket);
     }
     run_agent(Options {
         paths,
-        config: args.config,
-        clsact: args.clsact,
-        docker_patience: args.docker_patience,
-        replace_datapath: args.replace_datapath,
-        flags: args.flags,
+        config,
+        clsact,
+        docker_patience,
+        replace_datapath,
+        log_format,
+        flags,
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -23,6 +23,7 @@ mod shim;
 mod stats;
 mod stop;
 mod style;
+mod watch;
 
 use std::{env, ffi::OsStr, path::PathBuf, process::ExitCode};
 

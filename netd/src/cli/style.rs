@@ -3,6 +3,7 @@
 
 use std::{env, io::IsTerminal};
 
+pub(super) const PLAIN: &str = "0";
 pub(super) const RED: &str = "1;31";
 pub(super) const GREEN: &str = "32";
 pub(super) const YELLOW: &str = "33";
@@ -24,6 +25,7 @@ impl Style {
     pub(super) fn paint(self, colour: &str, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
+            Self::Colours if colour == PLAIN => text.to_owned(),
             Self::Colours => format!("\x1b[{colour}m{text}\x1b[0m"),
         }
     }

@@ -49,5 +49,5 @@ pub use state::{Change, Host, HostRoute, State};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod tests;

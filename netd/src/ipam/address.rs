@@ -43,6 +43,20 @@ pub fn check_address<'a>(
     free.then_some(pool).ok_or(AddressError::InUse)
 }
 
+/// How many addresses [`choose_address`] would give before none is left; of
+/// more than 2^53, about.
+#[expect(clippy::cast_precision_loss, reason = "a count for people")]
+pub fn capacity(pool: &Pool) -> f64 {
+    let whole = usable(pool.subnet);
+    let range = pool.ip_range.unwrap_or(pool.subnet);
+    let first = number(range.network()).max(*whole.start());
+    let last = number(range.broadcast()).min(*whole.end());
+    let aside = set_aside(pool).collect::<BTreeSet<_>>();
+    let aside = aside.into_iter().filter(|ip| (first..=last).contains(&number(**ip))).count();
+    // The range of a whole family has no number of its own.
+    last.saturating_sub(first).saturating_add(1).saturating_sub(aside as u128) as f64
+}
+
 fn set_aside(pool: &Pool) -> impl Iterator<Item = &IpAddr> {
     std::iter::once(&pool.gateway).chain(&pool.default_gateway).chain(pool.aux.values())
 }
@@ -95,6 +109,18 @@ mod tests {
             gateway: ip(gateway),
             default_gateway: None,
             aux: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_capacity_is_what_can_be_given() {
+        for (subnet, gateway) in
+            [("10.0.0.0/29", "10.0.0.1"), ("10.0.0.4/31", "10.0.0.5"), ("fd00::/125", "fd00::1")]
+        {
+            let mut pool = pool(subnet, gateway);
+            pool.aux.insert("router".into(), pool.gateway);
+            let count = fill(&pool).len();
+            assert_eq!(format!("{count}"), format!("{}", capacity(&pool)), "{subnet}");
         }
     }
 

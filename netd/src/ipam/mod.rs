@@ -4,7 +4,7 @@
 mod address;
 mod subnet;
 
-pub use address::{AddressError, check_address, choose_address};
+pub use address::{AddressError, capacity, check_address, choose_address};
 pub use subnet::{
     SubnetError, check_pool, choose_subnet, default_pools, first_gateway, parse_subnet,
     unique_local_pool,

@@ -217,7 +217,6 @@ impl TryFrom<ConfigFile> for Config {
     type Error = ConfigError;
 
     fn try_from(file: ConfigFile) -> Result<Self, ConfigError> {
-        refuse_what_comes_later(&file)?;
         let default = Self::default();
         let config = Self {
             bip: file.bip.as_deref().map(str::parse).transpose()?,
@@ -247,7 +246,7 @@ impl TryFrom<ConfigFile> for Config {
             flow_table_size: file
                 .flow_table_size
                 .map_or(Ok(default.flow_table_size), check_flow_table_size)?,
-            metrics_address: default.metrics_address,
+            metrics_address: file.metrics_address.as_deref().map(metrics_address).transpose()?,
             docker_plugin: SocketPlace::of(file.docker_plugin.as_deref()),
             docker_socket: SocketPlace::of(file.docker_socket.as_deref()),
         };
@@ -269,12 +268,9 @@ impl TryFrom<ConfigFile> for Config {
     }
 }
 
-/// A key that does nothing yet is an error, not a silence.
-fn refuse_what_comes_later(file: &ConfigFile) -> Result<(), ConfigError> {
-    match file.metrics_address {
-        Some(_) => Err(ConfigError::NotYet("`metrics-address`".to_owned())),
-        None => Ok(()),
-    }
+fn metrics_address(text: &str) -> Result<SocketAddr, ConfigError> {
+    let expected = "an address and a port, such as 127.0.0.1:9469, are expected";
+    text.parse().map_err(|_| value("metrics-address", text, expected))
 }
 
 fn check_mtu(mtu: u32) -> Result<u32, ConfigError> {

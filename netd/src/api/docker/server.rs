@@ -1,28 +1,20 @@
 //! The plugin's socket: any method is a `POST /Driver.Method` with JSON.
 
-use std::time::Duration;
-
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
-    extract::{Request as HttpRequest, State},
-    http::{StatusCode, header},
+    body::Bytes,
+    extract::State,
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::calls::{self, Driver, Said};
-use crate::api::{
-    Handle, Request, ServiceError,
-    listener::{Listener, ServerError},
-};
+use crate::api::{Handle, Request, ServiceError, limits::Limits, listener::Listener};
 
 /// The largest body, in bytes: a container that publishes every port of TCP
 /// and UDP has one of 12 MB.
-pub(crate) const BODY_LIMIT: usize = 16 << 20;
-/// A body is a few bytes over a local socket.
-const BODY_TIME: Duration = Duration::from_secs(10);
+const BODY_LIMIT: usize = 16 << 20;
 /// What Docker asks for (`pkg/plugins/transport`).
 pub(crate) const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 
@@ -32,28 +24,34 @@ impl Listener {
         self,
         handle: Handle,
         shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), ServerError> {
-        self.serve_router(router(handle), shutdown).await
+    ) {
+        self.serve_router(router(handle), limits(), shutdown).await;
     }
+}
+
+/// Of whoever speaks to Docker.
+pub(crate) fn limits() -> Limits {
+    Limits { body: BODY_LIMIT, refuse, ..Limits::default() }
 }
 
 fn router(handle: Handle) -> Router {
     Router::new().fallback(answer).with_state(handle)
 }
 
-async fn answer(State(agent): State<Handle>, request: HttpRequest) -> Response {
-    let method = request.uri().path().trim_start_matches('/').to_owned();
-    let driver = Driver::of(&method);
+/// What never came to be a call.
+fn refuse(path: &str, status: StatusCode, why: &str) -> Response {
+    reply(status, Driver::of(method(path)).error(why))
+}
+
+fn method(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
+async fn answer(State(agent): State<Handle>, uri: Uri, body: Bytes) -> Response {
+    let method = method(uri.path());
+    let driver = Driver::of(method);
     let refuse = |status, text: &str| reply(status, driver.error(text));
-    let body = match timeout(BODY_TIME, read_body(request.into_body())).await {
-        Ok(Ok(body)) => body,
-        Ok(Err((status, text))) => return refuse(status, &text),
-        Err(_) => {
-            let text = format!("the request's body did not come within {BODY_TIME:?}");
-            return refuse(StatusCode::REQUEST_TIMEOUT, &text);
-        }
-    };
-    let said = match calls::read(&method, &body) {
+    let said = match calls::read(method, &body) {
         Some(Ok(said)) => said,
         Some(Err(error)) => {
             return refuse(StatusCode::BAD_REQUEST, &format!("invalid request body: {error}"));
@@ -76,19 +74,6 @@ fn text(error: &ServiceError) -> String {
         None => error.message.clone(),
         Some(hint) => format!("{} ({hint})", error.message),
     }
-}
-
-async fn read_body(body: Body) -> Result<Bytes, (StatusCode, String)> {
-    axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error)
-            .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
-        if too_large {
-            let text = "invalid request body: it is larger than 16 MiB".to_owned();
-            (StatusCode::PAYLOAD_TOO_LARGE, text)
-        } else {
-            (StatusCode::BAD_REQUEST, format!("invalid request body: {error}"))
-        }
-    })
 }
 
 fn reply(status: StatusCode, value: Value) -> Response {

@@ -11,14 +11,15 @@ use std::{os::unix::net::UnixListener, path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use axum::{
     Router,
-    body::Body,
-    extract::{DefaultBodyLimit, Request, State},
+    body::Bytes,
+    extract::State,
+    http::{Method, Uri},
     response::Response,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::agent::Agent;
-use super::{docker::server::BODY_LIMIT, server::Listener};
+use super::{docker::server, server::Listener};
 use crate::systemd;
 
 /// How long calls wait for an agent that has gone: a restart takes less than
@@ -48,25 +49,21 @@ pub async fn run(
         }
         systemd::stopping();
     };
-    listener.serve_router(router(Agent::new(agent, GRACE, PATIENCE)), stop).await?;
+    let router = router(Agent::new(agent, GRACE, PATIENCE));
+    listener.serve_router(router, server::limits(), stop).await;
     Ok(())
 }
 
 fn router(agent: Agent) -> Router {
-    Router::new().fallback(relay).layer(DefaultBodyLimit::disable()).with_state(Arc::new(agent))
+    Router::new().fallback(relay).with_state(Arc::new(agent))
 }
 
-async fn relay(State(agent): State<Arc<Agent>>, request: Request<Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    let method = parts.uri.path().trim_start_matches('/').to_owned();
+async fn relay(State(agent): State<Arc<Agent>>, verb: Method, uri: Uri, body: Bytes) -> Response {
+    let method = uri.path().trim_start_matches('/').to_owned();
     if let Some(constant) = answer::constant(&method) {
         return constant;
     }
-    let body = match axum::body::to_bytes(body, BODY_LIMIT).await {
-        Ok(body) => body,
-        Err(error) => return answer::error(&method, &format!("invalid request body: {error}")),
-    };
-    match agent.ask(parts.method, parts.uri, body).await {
+    match agent.ask(verb, uri, body).await {
         Ok(answer) => answer,
         Err(error) => answer::error(&method, &error.to_string()),
     }

@@ -26,7 +26,9 @@ impl Relay {
         let listener = Listener::bind(&dir.path().join("plugins/netd.sock")).unwrap();
         let router = router(Agent::new(&dir.path().join("plugin.sock"), grace, patience));
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(listener.serve_router(router, async { drop(stopped.await) }));
+        tokio::spawn(
+            listener.serve_router(router, server::limits(), async { drop(stopped.await) }),
+        );
         Self { dir, _stop: stop }
     }
 
@@ -41,11 +43,10 @@ impl Relay {
         };
         let router = Router::new()
             .route("/NetworkDriver.Fly", post(async || (StatusCode::NOT_FOUND, "no wings")))
-            .fallback(echo)
-            .layer(DefaultBodyLimit::disable());
+            .fallback(echo);
         let listener = Listener::bind(&self.agent_socket()).unwrap();
         tokio::spawn(async move {
-            listener.serve_router(router, std::future::pending()).await.unwrap();
+            listener.serve_router(router, server::limits(), std::future::pending()).await;
         });
     }
 

@@ -1,4 +1,6 @@
-//! A host without a kernel: plans are committed as if each op had worked.
+//! A host without a kernel: plans are committed as if each op had worked. Fuzz
+//! targets use it too.
+#![allow(clippy::unwrap_used, dead_code, reason = "a test's fixture, not all of it a fuzzer's")]
 
 use std::collections::BTreeSet;
 
@@ -16,27 +18,27 @@ use crate::{
 };
 
 /// Flags of a lease without published ports, and with some.
-pub(super) const QUIET: u32 = Endpoint::ICC;
-pub(super) const PUBLISHED: u32 = QUIET | Endpoint::PUBLISHED;
+pub(crate) const QUIET: u32 = Endpoint::ICC;
+pub(crate) const PUBLISHED: u32 = QUIET | Endpoint::PUBLISHED;
 
-pub(super) struct World {
-    pub(super) state: State,
-    pub(super) host: Host,
+pub(crate) struct World {
+    pub(crate) state: State,
+    pub(crate) host: Host,
     /// What the applied ops have left in place.
-    pub(super) made: Vec<Op>,
+    pub(crate) made: Vec<Op>,
     ids: u32,
 }
 
 impl World {
     /// A host at 10.2.5.6/24 behind `eth0`, with the default network.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut world = Self::bare();
         let plan = plan_default_network(&world.state, &world.host).unwrap();
         world.run(plan);
         world
     }
 
-    pub(super) fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         let route = |destination: &str, gateway: Option<&str>| HostRoute {
             destination: destination.parse().unwrap(),
             gateway: gateway.map(|ip| ip.parse().unwrap()),
@@ -78,7 +80,7 @@ impl World {
             .collect();
     }
 
-    pub(super) fn run(&mut self, plan: Plan) {
+    pub(crate) fn run(&mut self, plan: Plan) {
         for step in plan.steps {
             match step.action {
                 Action::Apply => {
@@ -121,13 +123,13 @@ impl World {
         *allow = list;
     }
 
-    pub(super) fn create_network(&mut self, request: &NetworkCreate) -> Result<Id, Error> {
+    pub(crate) fn create_network(&mut self, request: &NetworkCreate) -> Result<Id, Error> {
         let (plan, id) = plan_network_create(&self.state, &self.host, request)?;
         self.run(plan);
         Ok(id)
     }
 
-    pub(super) fn network(&mut self, name: &str, subnet: &str) -> Result<Id, Error> {
+    pub(crate) fn network(&mut self, name: &str, subnet: &str) -> Result<Id, Error> {
         self.create_network(&NetworkCreate {
             name: name.into(),
             subnets: vec![subnet.into()],
@@ -135,80 +137,80 @@ impl World {
         })
     }
 
-    pub(super) fn remove_network(&mut self, name: &str) -> Result<(), Error> {
+    pub(crate) fn remove_network(&mut self, name: &str) -> Result<(), Error> {
         let plan = plan_network_remove(&self.state, name)?;
         self.run(plan);
         Ok(())
     }
 
-    pub(super) fn create(&mut self, request: &ContainerCreate) -> Result<Id, Error> {
+    pub(crate) fn create(&mut self, request: &ContainerCreate) -> Result<Id, Error> {
         let (plan, id) = plan_container_create(&self.state, &self.host, request)?;
         self.run(plan);
         Ok(id)
     }
 
-    pub(super) fn start(&mut self, name: &str) -> Result<(), Error> {
+    pub(crate) fn start(&mut self, name: &str) -> Result<(), Error> {
         let process = Process { shim: 10, pid: 11, start_time: 12 };
         let plan = plan_started(&self.state, name, process)?;
         self.run(plan);
         Ok(())
     }
 
-    pub(super) fn exit(&mut self, name: &str) -> Result<(), Error> {
+    pub(crate) fn exit(&mut self, name: &str) -> Result<(), Error> {
         let plan = plan_exited(&self.state, &self.host, name, Some(0))?;
         self.run(plan);
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, name: &str, force: Force) -> Result<(), Error> {
+    pub(crate) fn remove(&mut self, name: &str, force: Force) -> Result<(), Error> {
         let plan = plan_container_remove(&self.state, &self.host, name, force)?;
         self.run(plan);
         Ok(())
     }
 
-    pub(super) fn connect(&mut self, network: &str, name: &str) -> Result<(), Error> {
+    pub(crate) fn connect(&mut self, network: &str, name: &str) -> Result<(), Error> {
         let plan = plan_connect(&self.state, &self.host, network, &to(name))?;
         self.run(plan);
         Ok(())
     }
 
-    pub(super) fn disconnect(&mut self, network: &str, name: &str) -> Result<(), Error> {
+    pub(crate) fn disconnect(&mut self, network: &str, name: &str) -> Result<(), Error> {
         let plan = plan_disconnect(&self.state, network, &to(name))?;
         self.run(plan);
         Ok(())
     }
 
-    pub(super) fn publish(&mut self, name: &str, spec: &str) -> Result<Vec<String>, Error> {
+    pub(crate) fn publish(&mut self, name: &str, spec: &str) -> Result<Vec<String>, Error> {
         let (plan, added) = plan_publish(&self.state, &self.host, name, &[spec.into()])?;
         self.run(plan);
         Ok(added.iter().map(ToString::to_string).collect())
     }
 
-    pub(super) fn unpublish(&mut self, name: &str, spec: &str) -> Result<(), Error> {
+    pub(crate) fn unpublish(&mut self, name: &str, spec: &str) -> Result<(), Error> {
         let plan = plan_unpublish(&self.state, name, &[spec.into()])?;
         self.run(plan);
         Ok(())
     }
 
-    pub(super) fn get(&self, name: &str) -> &Container {
+    pub(crate) fn get(&self, name: &str) -> &Container {
         find_container(&self.state, name).unwrap()
     }
 
-    pub(super) fn get_network(&self, name: &str) -> &Network {
+    pub(crate) fn get_network(&self, name: &str) -> &Network {
         find_network(&self.state, name).unwrap()
     }
 
-    pub(super) fn address(&self, name: &str) -> String {
+    pub(crate) fn address(&self, name: &str) -> String {
         self.get(name).endpoints[0].address.to_string()
     }
 
-    pub(super) fn ports(&self, name: &str) -> Vec<String> {
+    pub(crate) fn ports(&self, name: &str) -> Vec<String> {
         let endpoints = &self.get(name).endpoints;
         endpoints.iter().flat_map(|e| &e.ports).map(ToString::to_string).collect()
     }
 
     /// No address, port, subnet, index or link twice.
-    pub(super) fn assert_consistent(&self) {
+    pub(crate) fn assert_consistent(&self) {
         let mut seen = BTreeSet::new();
         let mut once = |what: String| assert!(seen.insert(what.clone()), "twice: {what}");
         for network in self.state.networks.values() {
@@ -258,7 +260,7 @@ impl World {
 }
 
 /// Two ops of one key are the same thing, whatever its settings.
-pub(super) fn key(op: &Op) -> String {
+pub(crate) fn key(op: &Op) -> String {
     match op {
         Op::Bridge { name, .. } | Op::BridgeMtu { name, .. } => format!("bridge {name}"),
         Op::Annex { name, .. } => format!("annex {name}"),
@@ -281,7 +283,7 @@ pub(super) fn key(op: &Op) -> String {
 }
 
 /// A request for a container that has the name and `sleep` as command.
-pub(super) fn container(name: &str) -> ContainerCreate {
+pub(crate) fn container(name: &str) -> ContainerCreate {
     ContainerCreate {
         name: Some(name.into()),
         command: vec!["sleep".into(), "1d".into()],
@@ -289,14 +291,14 @@ pub(super) fn container(name: &str) -> ContainerCreate {
     }
 }
 
-pub(super) fn on(network: &str, name: &str) -> ContainerCreate {
+pub(crate) fn on(network: &str, name: &str) -> ContainerCreate {
     ContainerCreate { network: Some(network.into()), ..container(name) }
 }
 
-pub(super) fn to(name: &str) -> Connect {
+pub(crate) fn to(name: &str) -> Connect {
     Connect { container: name.into(), ..Connect::default() }
 }
 
-pub(super) fn text<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+pub(crate) fn text<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     result.unwrap_err().to_string()
 }

@@ -23,7 +23,7 @@ fn every_key_is_read() {
             "mtu": 1400, "icc": false, "ip-masq": false, "ipv6": false,
             "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}], "ip": "127.0.0.1",
             "uplinks": ["eth0"], "xdp": "off", "live-restore": true, "flow-table-size": 65536,
-            "docker-plugin": "off"}"#,
+            "metrics-address": "[::1]:9469", "docker-plugin": "off"}"#,
     )
     .unwrap();
     assert_eq!(config.bip, Some(Bip::Address("10.5.0.1/24".parse().unwrap())));
@@ -36,6 +36,7 @@ fn every_key_is_read() {
     assert_eq!(config.uplinks, Some(vec!["eth0".to_owned()]));
     assert_eq!(config.xdp, Xdp::Off);
     assert_eq!(config.flow_table_size, 65536);
+    assert_eq!(config.metrics_address, "[::1]:9469".parse().ok());
     assert_eq!(config.docker_plugin, SocketPlace::Off);
 }
 
@@ -116,10 +117,11 @@ fn flags_win_over_the_file() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
+fn metrics_have_an_address_and_a_port() {
     assert_eq!(
-        error(r#"{"metrics-address": "127.0.0.1:9000"}"#),
-        "`metrics-address` is not supported yet"
+        error(r#"{"metrics-address": ":9000"}"#),
+        "invalid metrics-address `:9000`: an address and a port, such as 127.0.0.1:9469, are \
+         expected"
     );
 }
 
