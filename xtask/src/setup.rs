@@ -26,7 +26,7 @@ pub(crate) fn main(_: &Args) -> Result<()> {
 
 /// Programs that the build, the tests and the demo run, and Debian's packages
 /// of them.
-const PROGRAMS: [(&str, &str); 18] = [
+const PROGRAMS: [(&str, &str); 19] = [
     ("c++", "g++"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -45,6 +45,7 @@ const PROGRAMS: [(&str, &str); 18] = [
     ("docker-compose", "docker-compose"),
     ("systemd-analyze", "systemd"),
     ("groff", "groff-base"),
+    ("promtool", "prometheus"),
 ];
 /// A compiler with a prebuilt `core` for the eBPF target.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
