@@ -2,7 +2,7 @@
 
 use netd_common::model::fuzz;
 
-const CORPUS: &[u8] = include_bytes!("../../fuzz/corpus.bin");
+const CORPUS: &[u8] = include_bytes!("../../fuzz/corpus/pipeline.bin");
 
 #[test]
 fn no_input_of_the_corpus_breaks_a_rule() {

@@ -12,6 +12,8 @@ pub mod controller;
 pub mod datapath;
 pub mod doctor;
 pub mod executor;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod ipam;
 pub mod kernel;
 pub mod model;

@@ -1,8 +1,9 @@
-//! `cargo xtask fuzz`: the pipeline under libFuzzer, from the corpus that is in
-//! the repository, and back into it.
+//! `cargo xtask fuzz`: the pipeline and the parsers under libFuzzer, each from
+//! the corpus that is in the repository, and back into it.
 //!
-//! The corpus is one file, `fuzz/corpus.bin`: inputs one after the other, each
-//! behind its length (four bytes, big-endian). `cargo test` plays all of them.
+//! A corpus is one file, `fuzz/corpus/TARGET.bin`: inputs one after the other,
+//! each behind its length (four bytes, big-endian). `cargo test` plays all of
+//! them. `fuzz/dictionaries/TARGET.dict`, if it is there, has words to try.
 
 use std::{
     fs,
@@ -25,20 +26,41 @@ const COVERAGE: [&str; 8] = [
     "-Ccodegen-units=1",
     "-Cdebug-assertions",
 ];
-/// Bytes of the longest input.
-const LONGEST: u32 = 1024;
+/// Targets, and bytes of their longest inputs.
+const TARGETS: [(&str, u32); 6] = [
+    ("pipeline", 1024),
+    ("api", 2048),
+    ("plugin", 2048),
+    ("config", 512),
+    ("ports", 128),
+    ("subnets", 256),
+];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How long to try
+    /// How long to try each target
     #[arg(long, default_value_t = 600)]
     seconds: u32,
+
+    /// What to try [default: all, one after the other]
+    #[arg(value_parser = TARGETS.map(|(name, _)| name))]
+    targets: Vec<String>,
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
     let work = shell::target_dir().join("fuzz");
-    let target = build(&work)?;
-    let packed = shell::root().join("fuzz/corpus.bin");
+    let binaries = build(&work)?;
+    TARGETS
+        .into_iter()
+        .filter(|(name, _)| args.targets.is_empty() || args.targets.iter().any(|it| it == name))
+        .try_for_each(|(name, longest)| fuzz(&binaries, &work, name, longest, args.seconds))
+}
+
+fn fuzz(binaries: &Path, work: &Path, name: &str, longest: u32, seconds: u32) -> Result<()> {
+    let target = binaries.join(name);
+    let packed = shell::root().join(format!("fuzz/corpus/{name}.bin"));
+    let words = shell::root().join(format!("fuzz/dictionaries/{name}.dict"));
+    let work = work.join(name);
     let (tried, kept) = (work.join("corpus"), work.join("kept"));
     for folder in [&tried, &kept] {
         fs::create_dir_all(folder)
@@ -49,24 +71,26 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let mut run = std::process::Command::new("nice");
     run.args(["-n", "19"])
         .arg(&target)
-        .arg(format!("-max_total_time={}", args.seconds))
-        .arg(format!("-max_len={LONGEST}"))
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_len={longest}"))
         .arg(format!("-artifact_prefix={}/", work.display()))
-        .arg("-print_final_stats=1")
-        .arg(&tried);
-    shell::run(&format!("Fuzzing the pipeline for {} s", args.seconds), &mut run)?;
+        .args(["-print_final_stats=1", "-timeout=20"]);
+    if words.exists() {
+        run.arg(format!("-dict={}", words.display()));
+    }
+    shell::run(&format!("Fuzzing `{name}` for {seconds} s"), run.arg(&tried))?;
 
     // What was kept before is among the inputs that were tried.
     fs::remove_dir_all(&kept)
         .and_then(|()| fs::create_dir(&kept))
         .with_context(|| format!("failed to empty {}", kept.display()))?;
     let mut merge = std::process::Command::new(&target);
-    merge.arg("-merge=1").arg(&kept).arg(&tried);
+    merge.arg("-merge=1").arg(format!("-max_len={longest}")).arg(&kept).arg(&tried);
     shell::run("Keeping the inputs that each show something new", &mut merge)?;
     pack(&kept, &packed)
 }
 
-/// Builds the target into `work`; returns its binary.
+/// Builds the targets into `work`; returns where they are.
 fn build(work: &Path) -> Result<PathBuf> {
     let mut command = shell::cargo();
     command
@@ -75,8 +99,8 @@ fn build(work: &Path) -> Result<PathBuf> {
         .args(["--target", shell::host(), "--target-dir"])
         .arg(work)
         .env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\x1f"));
-    shell::run("Building the fuzz target", &mut command)?;
-    Ok(work.join(shell::host()).join("release/pipeline"))
+    shell::run("Building the fuzz targets", &mut command)?;
+    Ok(work.join(shell::host()).join("release"))
 }
 
 fn unpack(packed: &Path, folder: &Path) -> Result<()> {

@@ -38,7 +38,7 @@ enum Command {
     Demo(demo::Args),
     /// Run all tests
     Test(test::Args),
-    /// Look for packets that break a rule of the pipeline's
+    /// Look for packets and texts that break a rule of what reads them
     Fuzz(fuzz::Args),
     /// Measure netd beside what people use instead, and draw the result
     Bench(bench::Args),

@@ -55,10 +55,10 @@ impl Args {
             networks: self.networks,
             reasons: self.reasons,
         };
-        let mut lines = context.client.monitor(&filter).await?;
         let failed = |error: io::Error| Failure::new(format!("failed to watch signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut lines = context.client.monitor(&filter).await?;
         let style = Style::of(&io::stdout());
         if !self.json {
             output::line(&columns([
