@@ -13,6 +13,7 @@ pub mod abi;
 pub mod conntrack;
 pub mod csum;
 pub mod event;
+pub mod hop;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod nat;

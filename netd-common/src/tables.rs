@@ -23,6 +23,11 @@ pub trait Tables {
     /// Copies an entry of `EMBRYONIC` to `FLOWS`, where it is in `state`;
     /// `false` when it is gone, or `FLOWS` full.
     fn promote(&mut self, key: &FlowKey, state: State) -> bool;
+    /// Whether the container behind a link has as many answered flows as it
+    /// may.
+    fn is_quota_used_up(&self, ifindex: u32) -> bool;
+    /// Adds to the answered flows of the container behind a link.
+    fn count_flow(&mut self, ifindex: u32, change: i64);
     fn remove_flow(&mut self, key: &FlowKey);
     fn remove_embryo(&mut self, key: &FlowKey);
     fn endpoint(&mut self, address: &Address) -> Option<&mut Endpoint>;

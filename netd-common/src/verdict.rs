@@ -141,6 +141,10 @@ drop_reasons! {
     RogueRouter = 26, "rogue_router";
     /// From the host to a network that it is no member of.
     HostIsolated = 27, "host_isolated";
+    /// An answer to a flow that the flow table has no room for.
+    FlowTableFull = 28, "flow_table_full";
+    /// A container has as many flows as its network lets it have.
+    FlowQuota = 29, "flow_quota_exceeded";
 }
 
 /// Outcomes below are not drops.

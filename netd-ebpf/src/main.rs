@@ -118,6 +118,10 @@ fn act(skb: &Skb, hook: Hook, verdict: Verdict) -> i32 {
 
 #[inline(always)]
 fn redirect_neigh(ifindex: u32, next_hop: Address) -> i32 {
+    if next_hop == Address::ANY {
+        // SAFETY: a plain helper call; without a next hop it takes none.
+        return unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 };
+    }
     let [.., v4] = next_hop.words();
     let mut params = match next_hop.family() {
         Family::V4 => env::RedirNeigh { family: u32::from(env::AF_INET), address: [v4, 0, 0, 0] },

@@ -16,8 +16,8 @@ use aya_ebpf::{
 use netd_common::{
     abi::{
         Address, AllowKey, Config, Counter, Endpoint, Event, EventSlot, Family, Flow, FlowKey,
-        Fragment, FragmentKey, Link, Network, NetworkKey, PortKey, PortTarget, SocketKey,
-        SocketPeer, SynRate, TrustedKey, Uplink,
+        Fragment, FragmentKey, Link, Network, NetworkKey, PortKey, PortTarget, Quota, SocketKey,
+        SocketPeer, SynRate, Tally, TrustedKey, Uplink,
         stats::{HOOKS, OUTCOMES},
     },
     conntrack::State,
@@ -63,6 +63,10 @@ static UPLINKS: HashMap<u32, Uplink> = HashMap::pinned(1_024, NO_PREALLOC);
 #[map]
 static RESERVED_PORTS: Array<u64> = Array::pinned(1_024, 0);
 #[map]
+static QUOTAS: HashMap<u32, Quota> = HashMap::pinned(65_536, NO_PREALLOC);
+#[map]
+static TALLIES: HashMap<u32, Tally> = HashMap::pinned(65_536, NO_PREALLOC);
+#[map]
 static STATS: PerCpuArray<Counter> = PerCpuArray::pinned(HOOKS * OUTCOMES, 0);
 #[map]
 static CONFIG: Array<Config> = Array::pinned(1, 0);
@@ -85,6 +89,26 @@ pub(crate) fn scratch<'a>() -> Option<&'a mut Scratch> {
     // SAFETY: the slot is this CPU's own for the program's whole run; zeroes
     // are a valid `Scratch`.
     SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// `core`'s atomics have no addition for this target.
+///
+/// # Safety
+/// `place` is aligned, and memory of a map's.
+#[inline(always)]
+unsafe fn atomic_add(place: *mut u64, change: i64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: one instruction (`BPF_ATOMIC | BPF_ADD`), on the caller's word.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({place} + 0) += {change}",
+            place = in(reg) place,
+            change = in(reg) change,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = (place, change);
 }
 
 /// Goes on in a hook's slow program; comes back only if there is none.
@@ -187,6 +211,24 @@ impl Tables for Host {
     fn put_embryo(&mut self, key: &FlowKey, flow: &Flow) {
         // An LRU makes room; what is lost all the same is opened again.
         let _ = EMBRYONIC.insert(key, flow, 0);
+    }
+
+    #[inline(always)]
+    fn is_quota_used_up(&self, ifindex: u32) -> bool {
+        // SAFETY: as in `flow`.
+        let Some(quota) = QUOTAS.get_ptr(ifindex).map(|quota| unsafe { *quota }) else {
+            return false;
+        };
+        // SAFETY: as in `flow`.
+        TALLIES.get_ptr(ifindex).is_some_and(|tally| quota.is_used_up(unsafe { &*tally }))
+    }
+
+    #[inline(always)]
+    fn count_flow(&mut self, ifindex: u32, change: i64) {
+        if let Some(tally) = TALLIES.get_ptr_mut(ifindex) {
+            // SAFETY: as in `flow`; all CPUs count so.
+            unsafe { atomic_add(&raw mut (*tally).answered, change) };
+        }
     }
 
     #[inline(always)]

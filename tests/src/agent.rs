@@ -142,6 +142,11 @@ impl Agent {
         assert_eq!(process.wait(), 0, "the agent ends cleanly:\n{}", self.log());
     }
 
+    /// Replaces its configuration file, for the next start.
+    pub fn configure(&self, config: &Value) {
+        fs::write(self.root.join("netd.json"), config.to_string()).expect("write netd.json");
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;

@@ -28,8 +28,8 @@ use netd::datapath::{Datapath, Options, Others};
 use netd_common::{
     abi::{
         Address, AllowKey, Config, Counter, Endpoint, Family, Flow, FlowKey, Fragment, FragmentKey,
-        Link, Network, NetworkKey, PortKey, PortTarget, SynRate, TrustedKey, Uplink, names,
-        stats::OUTCOMES, wire::PROTO_TCP,
+        Link, Network, NetworkKey, PortKey, PortTarget, Quota, SynRate, Tally, TrustedKey, Uplink,
+        names, stats::OUTCOMES, wire::PROTO_TCP,
     },
     model::{
         Frame, Socket, World,
@@ -180,6 +180,10 @@ impl Kernel {
         replace(endpoints, world.endpoints.iter().map(|(k, v)| (*k, *v)));
         let links: HashMap<_, u32, Link> = self.hash(names::LINKS);
         replace(links, world.links.iter().map(|(k, v)| (*k, *v)));
+        let quotas: HashMap<_, u32, Quota> = self.hash(names::QUOTAS);
+        replace(quotas, world.quotas.iter().map(|(k, v)| (*k, *v)));
+        let tallies: HashMap<_, u32, Tally> = self.hash(names::TALLIES);
+        replace(tallies, world.tallies.iter().map(|(k, v)| (*k, *v)));
         let trusted: HashMap<_, TrustedKey, u32> = self.hash(names::TRUSTED);
         replace(trusted, world.trusted.iter().map(|k| (*k, 1)));
         let networks: HashMap<_, NetworkKey, Network> = self.hash(names::NETWORKS);

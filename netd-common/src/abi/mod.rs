@@ -15,6 +15,7 @@ pub mod flow;
 pub mod fragment;
 pub mod names;
 pub mod port;
+pub mod quota;
 pub mod socket;
 pub mod stats;
 pub mod wire;
@@ -26,11 +27,12 @@ pub use event::{Event, EventSlot};
 pub use flow::{Flow, FlowKey, Zone};
 pub use fragment::{Fragment, FragmentKey};
 pub use port::{AllowKey, PortKey, PortTarget, SynRate};
+pub use quota::{Quota, Tally};
 pub use socket::{SocketKey, SocketPeer};
 pub use stats::Counter;
 
 /// The version of every layout in this module.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Marks a type as plain old data for aya's typed maps (feature `user`).
 macro_rules! pod {

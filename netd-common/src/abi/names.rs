@@ -19,10 +19,12 @@ pub const STATS: &str = "STATS";
 pub const CONFIG: &str = "CONFIG";
 pub const EVENTS: &str = "EVENTS";
 pub const EVENT_SLOTS: &str = "EVENT_SLOTS";
+pub const QUOTAS: &str = "QUOTAS";
+pub const TALLIES: &str = "TALLIES";
 pub const SLOW: &str = "SLOW";
 
 /// All maps, each pinned under its name.
-pub const MAPS: [&str; 20] = [
+pub const MAPS: [&str; 22] = [
     FLOWS,
     EMBRYONIC,
     FRAGMENTS,
@@ -42,6 +44,8 @@ pub const MAPS: [&str; 20] = [
     CONFIG,
     EVENTS,
     EVENT_SLOTS,
+    QUOTAS,
+    TALLIES,
     SLOW,
 ];
 

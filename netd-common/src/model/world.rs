@@ -9,8 +9,8 @@ use super::{scene::Dual, std};
 use crate::{
     abi::{
         ABI_VERSION, Address, Config, Counter, Endpoint, Family, Flow, FlowKey, Fragment,
-        FragmentKey, Link, Network, NetworkKey, PortKey, PortRange, PortTarget, Prefix, SocketKey,
-        SocketPeer, SynRate, TrustedKey, Uplink,
+        FragmentKey, Link, Network, NetworkKey, PortKey, PortRange, PortTarget, Prefix, Quota,
+        SocketKey, SocketPeer, SynRate, Tally, TrustedKey, Uplink,
     },
     conntrack::State,
     pipeline::Scratch,
@@ -73,6 +73,10 @@ pub struct World {
     pub flows_capacity: usize,
     /// Never evicts by itself: tests do.
     pub embryonic: HashMap<FlowKey, Flow>,
+    /// By link.
+    pub quotas: HashMap<u32, Quota>,
+    /// As `quotas`.
+    pub tallies: HashMap<u32, Tally>,
     pub endpoints: HashMap<Address, Endpoint>,
     pub links: HashMap<u32, Link>,
     pub networks: HashMap<NetworkKey, Network>,
@@ -118,6 +122,8 @@ impl Default for World {
             flows: HashMap::new(),
             flows_capacity: usize::MAX,
             embryonic: HashMap::new(),
+            quotas: HashMap::new(),
+            tallies: HashMap::new(),
             endpoints: HashMap::new(),
             links: HashMap::new(),
             networks: HashMap::new(),
@@ -246,6 +252,17 @@ impl Tables for World {
         }
         self.flows.insert(*key, Flow { state: state as u8, ..*embryo });
         true
+    }
+
+    fn is_quota_used_up(&self, ifindex: u32) -> bool {
+        let (quota, tally) = (self.quotas.get(&ifindex), self.tallies.get(&ifindex));
+        quota.zip(tally).is_some_and(|(quota, tally)| quota.is_used_up(tally))
+    }
+
+    fn count_flow(&mut self, ifindex: u32, change: i64) {
+        if let Some(tally) = self.tallies.get_mut(&ifindex) {
+            tally.answered = tally.answered.wrapping_add_signed(change);
+        }
     }
 
     fn remove_flow(&mut self, key: &FlowKey) {

@@ -1,7 +1,10 @@
 //! A flow in the making, and the claim of its tuple: [`claim`] puts both of its
 //! directions into `EMBRYONIC`, each under a key that no other flow has.
 
-use super::{Scratch, policy};
+use super::{
+    Scratch, policy,
+    quota::{self, Parties},
+};
 use crate::{
     abi::{
         Address, Be16, Endpoint, Flow, FlowKey, Network, PortTarget,
@@ -99,20 +102,26 @@ impl Flow {
         (self.in_ifindex, self.in_mac) = (endpoint.ifindex, endpoint.mac);
     }
 
-    /// Its packets go by the answer to `journey`.
+    /// Its packets go by the answer to `journey`, from `src` once they are
+    /// translated.
     #[inline(always)]
-    pub(super) fn takes(&mut self, journey: &Journey, generation: u16) {
+    pub(super) fn takes(&mut self, journey: &Journey, src: &Address, generation: u16) {
         self.out_ifindex = journey.ifindex;
-        self.hop = journey.next_hop;
-        self.mtu = u16::try_from(journey.mtu).unwrap_or(u16::MAX);
-        self.generation = generation;
+        self.set_next_hop(&journey.next_hop, src, &journey.dst);
+        self.set_path(u16::try_from(journey.mtu).unwrap_or(u16::MAX), generation);
+    }
+
+    /// Its way to an uplink is looked up when the first packet takes it.
+    #[inline(always)]
+    pub(super) fn has_no_way_yet(&mut self, generation: u16) {
+        self.set_path(0, generation.wrapping_sub(1));
     }
 
     /// Its packets go to `endpoint`.
     #[inline(always)]
     pub(super) fn enters(&mut self, endpoint: &Endpoint) {
         self.out_ifindex = endpoint.ifindex;
-        self.hop = Self::hop_from_macs(endpoint.mac, endpoint.gateway_mac);
+        self.set_macs(endpoint.mac, endpoint.gateway_mac);
         self.flags |= Self::LOCAL;
     }
 }
@@ -126,11 +135,13 @@ pub(super) fn claim<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
     let Some(config) = world.config() else {
         return Verdict::drop(DropReason::NotConfigured);
     };
+    if quota::is_used_up(world, Parties::of(&draft.original)) {
+        return Verdict::drop(DropReason::FlowQuota);
+    }
     let hash = headers.key.hash(config.seed);
     let now = world.now();
     (draft.original.last_seen, draft.reply.last_seen) = (now, now);
-    draft.original.packets = 1;
-    draft.original.bytes = ETHERNET_LEN as u64 + u64::from(headers.ip_len);
+    draft.original.count(ETHERNET_LEN as u64 + u64::from(headers.ip_len));
     draft.reply_key = nat::twin_key(&headers.key, &draft.original);
     let fixed = !nat::has_free_ports(headers.key.proto);
     if (fixed || draft.port == Port::Own as u64) && attempt(world, scratch) {

@@ -76,7 +76,7 @@ pub(super) fn relate<P: PacketMut, W: World>(
     if rewrite(packet, headers, quoted, flow, hops).is_none() {
         return Verdict::drop(DropReason::EditFailed);
     }
-    flow::hand_over(packet, flow)
+    flow::hand_over(packet, &quoted.answer, flow)
 }
 
 impl Quoted {

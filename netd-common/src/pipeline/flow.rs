@@ -1,6 +1,9 @@
 //! Packets of a flow that is known.
 
-use super::{Scratch, mss};
+use super::{
+    Scratch, mss,
+    quota::{self, Parties},
+};
 use crate::{
     abi::{
         Flow, FlowKey,
@@ -63,7 +66,12 @@ pub(super) fn known<P: PacketMut, W: World>(
         return Verdict::PASS;
     }
     let goes_on = if flow.state == State::New as u8 {
-        embryonic(world, headers)
+        match embryonic(world, headers) {
+            Embryo::GoesOn => true,
+            Embryo::Lost => false,
+            Embryo::NoRoom => return Verdict::drop(DropReason::FlowTableFull),
+            Embryo::NoQuota => return Verdict::drop(DropReason::FlowQuota),
+        }
     } else {
         headers.key.proto != PROTO_TCP || advance(world, headers)
     };
@@ -101,21 +109,35 @@ fn clamp_segments<P: PacketMut, W: World>(
     headers: &Headers,
 ) -> bool {
     let Some(flow) = world.any_flow(&headers.key) else { return true };
-    let mut mtu = flow.mtu;
+    let mut mtu = flow.mtu();
     if flow.has(Flow::LOCAL) {
         let twin = nat::twin_key(&headers.key, flow);
-        mtu = world.any_flow(&twin).map_or(0, |twin| twin.mtu);
+        mtu = world.any_flow(&twin).map_or(0, |twin| twin.mtu());
     }
     mtu == 0 || mss::clamp(packet, headers, mtu)
 }
 
+/// What becomes of a flow that has not been answered with a packet of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Embryo {
+    GoesOn,
+    /// It has to be opened anew.
+    Lost,
+    /// `FLOWS` is full: a connection is better not begun than broken later,
+    /// when the LRU needs the room.
+    NoRoom,
+    /// A container has all the flows that it may.
+    NoQuota,
+}
+
 /// A packet of a flow that has not been answered: an answer makes it an
-/// established one. `false`: it has to be opened anew.
+/// established one.
 #[inline(never)]
-fn embryonic<W: World>(world: &mut W, headers: &Headers) -> bool {
+fn embryonic<W: World>(world: &mut W, headers: &Headers) -> Embryo {
     let Some(flow) = world.embryo(&headers.key) else {
         // Promoted a moment ago, on another CPU.
-        return true;
+        return Embryo::GoesOn;
     };
     let (original, twin) = (flow.has(Flow::ORIGINAL), nat::twin_key(&headers.key, flow));
     if original {
@@ -124,32 +146,43 @@ fn embryonic<W: World>(world: &mut W, headers: &Headers) -> bool {
         let reply = world.any_flow(&twin);
         if reply.is_none_or(|reply| !nat::is_twin(&twin, reply, &headers.key)) {
             world.remove_embryo(&headers.key);
-            return false;
+            return Embryo::Lost;
         }
     } else if headers.tcp_flags & TCP_RST == 0 {
-        promote(world, &headers.key, &twin);
+        let outcome = promote(world, &headers.key, &twin);
+        // What has no connections can do without a place in the table.
+        if outcome != Embryo::NoRoom || headers.key.proto == PROTO_TCP {
+            return outcome;
+        }
     }
-    true
+    Embryo::GoesOn
 }
 
 /// Moves a pair from `EMBRYONIC` to `FLOWS`. The reply goes first and leaves
 /// last, so that its port is claimed in one of the tables at every moment.
 /// When `FLOWS` is full the pair stays where it is.
 #[inline(always)]
-fn promote<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) {
+fn promote<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) -> Embryo {
     // An original that was opened anew may have another reply by now.
-    let opener = world.embryo(original);
-    if opener.is_none_or(|opener| !nat::is_twin(original, opener, reply))
-        || !world.promote(reply, State::Established)
-    {
-        return;
+    let Some(opener) = world.embryo(original) else { return Embryo::GoesOn };
+    if !nat::is_twin(original, opener, reply) {
+        return Embryo::GoesOn;
+    }
+    let parties = Parties::of(opener);
+    if quota::is_used_up(world, parties) {
+        return Embryo::NoQuota;
+    }
+    if !world.promote(reply, State::Established) {
+        return Embryo::NoRoom;
     }
     if !world.promote(original, State::Established) {
         world.remove_flow(reply);
-        return;
+        return Embryo::NoRoom;
     }
     world.remove_embryo(original);
     world.remove_embryo(reply);
+    quota::count(world, parties, 1);
+    Embryo::GoesOn
 }
 
 /// The container's own direction must come from its link and its MAC.
@@ -172,8 +205,7 @@ pub(super) fn spoofed<P: PacketMut>(
 
 #[inline(always)]
 pub(super) fn account<P: PacketMut>(flow: &mut Flow, packet: &P, now: u32) {
-    flow.packets += 1;
-    flow.bytes += packet.len() as u64;
+    flow.count(packet.len() as u64);
     // A store only once a second keeps the line shared between CPUs.
     if flow.last_seen != now {
         flow.last_seen = now;
@@ -189,12 +221,14 @@ fn advance<W: World>(world: &mut W, headers: &Headers) -> bool {
     };
     let (state, fin) = (State::from_u8(flow.state), flow.has(Flow::FIN));
     let twin_key = nat::twin_key(&headers.key, flow);
+    let parties = Parties::of(flow);
     let twin_fin = world.flow(&twin_key).is_some_and(|twin| twin.has(Flow::FIN));
     match conntrack::next(state, headers.tcp_flags, fin, twin_fin) {
         Next::Stay => true,
         Next::Restart => {
             world.remove_flow(&headers.key);
             world.remove_flow(&twin_key);
+            quota::count(world, parties, -1);
             false
         }
         Next::Become { state, fin } => {
@@ -228,20 +262,20 @@ pub(super) fn send<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow)
             return Verdict::drop(DropReason::TtlExpired);
         }
     }
-    if !flow.has(Flow::LOCAL) && exceeds(packet, headers, flow.mtu) {
+    if !flow.has(Flow::LOCAL) && exceeds(packet, headers, flow.mtu()) {
         return Verdict::PASS;
     }
     if !nat::translate(packet, headers, flow, hops) {
         return Verdict::drop(DropReason::EditFailed);
     }
-    hand_over(packet, flow)
+    hand_over(packet, &headers.key, flow)
 }
 
 /// Sends a packet that has been translated where its flow goes.
 #[inline(always)]
-pub(super) fn hand_over<P: PacketMut>(packet: &mut P, flow: &Flow) -> Verdict {
+pub(super) fn hand_over<P: PacketMut>(packet: &mut P, key: &FlowKey, flow: &Flow) -> Verdict {
     if flow.has(Flow::LOCAL) {
-        let (dst, src) = flow.hop_macs();
+        let (dst, src) = flow.macs();
         return if packet.write(0, &dst) && packet.write(6, &src) {
             Verdict::deliver(flow.out_ifindex)
         } else {
@@ -249,7 +283,7 @@ pub(super) fn hand_over<P: PacketMut>(packet: &mut P, flow: &Flow) -> Verdict {
         };
     }
     packet.mark_translated();
-    packet.set_next_hop(flow.hop);
+    packet.set_next_hop(flow.next_hop(key));
     Verdict::forward(flow.out_ifindex)
 }
 
@@ -273,7 +307,7 @@ fn exceeds<P: PacketMut>(packet: &P, headers: &Headers, mtu: u16) -> bool {
 
 #[inline(always)]
 fn is_stale(flow: &Flow, generation: u16) -> bool {
-    !flow.has(Flow::LOCAL) && flow.generation != generation
+    !flow.has(Flow::LOCAL) && flow.generation() != generation
 }
 
 /// Looks the route of `key`'s flow up anew if the host's routes have changed
@@ -307,7 +341,7 @@ pub(super) fn reroute<W: World>(world: &mut W, journey: &mut Journey, key: &Flow
         };
     }
     if let Some(flow) = world.any_flow(key) {
-        flow.takes(journey, generation);
+        flow.takes(journey, &journey.src, generation);
     }
     Verdict::UNDECIDED
 }

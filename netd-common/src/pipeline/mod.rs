@@ -18,6 +18,7 @@ mod mss;
 mod ndp;
 mod open;
 pub mod published;
+pub mod quota;
 pub mod socket;
 mod to_container;
 mod to_uplink;

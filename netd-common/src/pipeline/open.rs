@@ -64,17 +64,19 @@ pub(super) fn outbound<W: World>(world: &mut W, scratch: &mut Scratch, index: u3
     draft.begin(key, key.dport);
     draft.original.leaves(sender);
     draft.reply.enters(sender);
-    draft.original.takes(journey, world.route_generation());
+    let mut src = key.src;
     if network.flags & Network::MASQUERADE != 0 {
-        draft.original.addr = source(network, journey, &uplink, headers.family);
-        if draft.original.addr == Address::ANY {
+        src = source(network, journey, &uplink, headers.family);
+        if src == Address::ANY {
             return Verdict::drop(DropReason::NoUplink);
         }
+        draft.original.addr = src;
         draft.original.flags |= Flow::REWRITE_SRC;
         draft.reply.addr = key.src;
         draft.reply.flags |= Flow::REWRITE_DST;
         draft.port = Port::OfSnat as u64;
     }
+    draft.original.takes(journey, &src, world.route_generation());
     Verdict::UNDECIDED
 }
 
@@ -123,8 +125,7 @@ pub(super) fn inbound<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict
         return reason.into();
     }
     draft.publishes(target, &headers.key);
-    // The way back is looked up when the first reply takes it.
-    draft.reply.generation = world.route_generation().wrapping_sub(1);
+    draft.reply.has_no_way_yet(world.route_generation());
     Verdict::UNDECIDED
 }
 
@@ -139,7 +140,7 @@ pub(super) fn straight<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdic
     if let Err(reason) = draft.answered_by(world, &headers.key.dst) {
         return reason.into();
     }
-    draft.reply.generation = world.route_generation().wrapping_sub(1);
+    draft.reply.has_no_way_yet(world.route_generation());
     Verdict::UNDECIDED
 }
 

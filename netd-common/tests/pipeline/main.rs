@@ -4,6 +4,7 @@ mod claims;
 mod craft;
 mod fragments;
 mod life;
+mod pressure;
 mod published;
 mod round_trips;
 mod routes;

@@ -110,10 +110,11 @@ impl Agent {
         for waiting in self.waiting.remove(id).unwrap_or_default() {
             match waiting {
                 Waiting::Stop(reply) => {
-                    let _ = reply.send(Ok(()));
+                    self.reply_late(reply, Ok(()));
                 }
                 Waiting::Remove(reply) => {
-                    let _ = reply.send(self.forget(id, Force::Yes).await);
+                    let forgotten = self.forget(id, Force::Yes).await;
+                    self.reply_late(reply, forgotten);
                 }
             }
         }
@@ -164,12 +165,12 @@ impl Agent {
             Ok(container) => (container.id.clone(), container.state.clone()),
             Err(error) => return drop(reply.send(Err(error.into()))),
         };
-        match (state, removal) {
-            (ContainerState::Running(process), Removal::Force) => {
-                self.waiting.entry(id.clone()).or_default().push(Waiting::Remove(reply));
-                tokio::spawn(end(process, Duration::ZERO, id, self.notices.clone()));
-            }
-            _ => drop(reply.send(self.forget(&id, Force::No).await)),
+        if let (ContainerState::Running(process), Removal::Force) = (state, removal) {
+            self.waiting.entry(id.clone()).or_default().push(Waiting::Remove(reply));
+            tokio::spawn(end(process, Duration::ZERO, id, self.notices.clone()));
+        } else {
+            let forgotten = self.forget(&id, Force::No).await;
+            self.reply_late(reply, forgotten);
         }
     }
 }

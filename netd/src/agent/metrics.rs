@@ -141,8 +141,8 @@ mod tests {
     #[test]
     fn what_a_sweep_removes_is_not_there_after_it() {
         let swept = Swept::default();
-        swept.note(&SweepReport { entries: 10, expired: 4 });
-        swept.note(&SweepReport { entries: 7, expired: 1 });
+        swept.note(&SweepReport { entries: 10, expired: 4, percent: 1 });
+        swept.note(&SweepReport { entries: 7, expired: 1, percent: 1 });
         assert_eq!(swept.entries.load(Ordering::Relaxed), 6);
         assert_eq!(swept.expired.load(Ordering::Relaxed), 5);
     }

@@ -15,6 +15,8 @@ mod life;
 mod lifecycle;
 mod metrics;
 mod monitor;
+mod over;
+mod reaper;
 mod reconcile;
 mod requests;
 mod start;
@@ -36,7 +38,7 @@ use crate::{
         docker::engine::{EngineError, View},
     },
     controller::State,
-    kernel::{sockdiag, watch},
+    kernel::watch,
     model::{Config, Id, config::AddressPool},
     paths::Paths,
     store::Store,
@@ -45,7 +47,7 @@ use crate::{
 
 pub use start::run;
 
-/// How often flows that are over are looked for.
+/// How often counters are looked at.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Between two looks at the host's routes: the datapath's route generation
 /// has 16 bits and must not come round while a flow may still idle.
@@ -164,27 +166,6 @@ impl Agent {
             }
             Err(error) => tracing::error!("failed to read the counters: {error}"),
         }
-        let flows = Arc::clone(&self.work.datapath.flows);
-        let sockets = Arc::clone(&self.work.datapath.sockets);
-        let swept = Arc::clone(&self.swept);
-        tokio::task::spawn_blocking(move || {
-            let timeouts = netd_common::conntrack::Timeouts::default();
-            let report = flows.sweep(&timeouts, work::monotonic());
-            match report.inspect(|report| swept.note(report)) {
-                Ok(report) if report.expired > 0 => tracing::debug!(
-                    entries = report.entries,
-                    expired = report.expired,
-                    "swept the flow tables"
-                ),
-                Ok(_) => {}
-                Err(error) => tracing::error!("failed to sweep the flow tables: {error}"),
-            }
-            match sockets.sweep(sockdiag::alive) {
-                Ok(0) => {}
-                Ok(count) => tracing::debug!(count, "forgot sockets of the host's"),
-                Err(error) => tracing::error!("failed to sweep the host's sockets: {error}"),
-            }
-        });
     }
 
     /// Leaves everything as it is while containers or networks of the user's

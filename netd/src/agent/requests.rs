@@ -6,7 +6,7 @@ use super::{Agent, host::Routes, lifecycle::START};
 use crate::{
     api::{
         Request, ServiceError, inspect, rows,
-        service::{Kind, Which},
+        service::{Kind, Reply, Which},
         types::{
             ContainerCreate, ContainerSummary, Created, Info, NetworkCreate, PortRow, Ports,
             Pruned, Sandbox,
@@ -30,6 +30,13 @@ impl Agent {
                 let _ = $to.send($value);
             }};
         }
+        // Once the flows have ended that the request ended.
+        macro_rules! reply_late {
+            ($to:ident, $value:expr) => {{
+                let value = $value;
+                self.reply_late($to, value);
+            }};
+        }
         match request {
             Request::Info(to) => reply!(to, Ok(self.info())),
             Request::NetworkList(to) => reply!(to, Ok(rows::networks(&self.state))),
@@ -45,7 +52,7 @@ impl Agent {
                 })
                 .await
             ),
-            Request::NetworkDisconnect(name, request, to) => reply!(
+            Request::NetworkDisconnect(name, request, to) => reply_late!(
                 to,
                 self.plan_for_container(|agent, _| {
                     controller::plan_disconnect(&agent.state, &name, &request)
@@ -67,8 +74,10 @@ impl Agent {
                 self.container_remove(&name, removal, to).await;
             }
             Request::PortList(name, to) => reply!(to, self.port_list(name.as_deref())),
-            Request::PortAdd(name, ports, to) => reply!(to, self.port_add(&name, &ports).await),
-            Request::PortRemove(name, ports, to) => reply!(
+            Request::PortAdd(name, ports, to) => {
+                reply_late!(to, self.port_add(&name, &ports).await);
+            }
+            Request::PortRemove(name, ports, to) => reply_late!(
                 to,
                 self.plan_for_container(|agent, _| {
                     controller::plan_unpublish(&agent.state, &name, &ports.specs)
@@ -82,6 +91,18 @@ impl Agent {
             Request::Monitor(filter, to) => reply!(to, self.listen(filter)),
             Request::Metrics(to) => reply!(to, self.metrics()),
             Request::Docker(call, to) => reply!(to, self.docker_call(&call).await),
+        }
+    }
+
+    /// Answers when all flows have ended that are to end by now; the actor goes
+    /// on meanwhile.
+    pub(super) fn reply_late<T: Send + 'static>(&self, to: Reply<T>, answer: Result<T>) {
+        match self.work.reaper.ended() {
+            None => drop(to.send(answer)),
+            Some(ended) => drop(tokio::spawn(async move {
+                ended.await;
+                let _ = to.send(answer);
+            })),
         }
     }
 

@@ -177,13 +177,14 @@ impl Agent {
             let error = anyhow::Error::from(error);
             tracing::warn!("the host itself does not reach published ports: {error:#}");
         }
+        let swept = Arc::default();
         let mut agent = Self {
             config,
             paths,
             state,
             store,
             ula,
-            work: Work::new(KernelEffects::new()?, datapath),
+            work: Work::new(KernelEffects::new()?, datapath, Arc::clone(&swept)),
             host: host::Told::default(),
             waiting: std::collections::HashMap::new(),
             notices,
@@ -191,7 +192,7 @@ impl Agent {
             exhaustion: super::exhaustion::Exhaustion::default(),
             docker,
             reconcile: super::reconcile::Reconcile::default(),
-            swept: Arc::default(),
+            swept,
         };
         agent.undo_intents().await?;
         if let Err(error) = agent.reconcile(rebooted).await {
@@ -240,8 +241,9 @@ impl Agent {
         }
         self.restore().await;
         self.forget_strangers()?;
-        self.work.end_sockets();
+        self.work.reaper.end_sockets();
         self.refresh_host(host::Routes::MayHaveChanged).await?;
+        self.work.datapath.finish_resize()?;
         self.adopt_containers().await;
         Ok(())
     }
@@ -281,6 +283,8 @@ impl Agent {
             .map(|(index, subnet)| NetworkKey::new(index, datapath::family(subnet)))
             .collect();
         self.work.datapath.tables.retain(&addresses, &ports, &networks)?;
+        let Datapath { tables, quotas, .. } = &mut self.work.datapath;
+        quotas.retain(|ifindex| tables.has_link(ifindex))?;
         let lists = endpoints()
             .flat_map(|endpoint| &endpoint.ports)
             .map(|mapping| (mapping.list, mapping.from.as_slice()));

@@ -1,25 +1,25 @@
 //! The one [`Effects`]: kernel and datapath together, each doing its own ops.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     net::IpAddr,
+    sync::Arc,
 };
 
-use ipnetwork::IpNetwork;
-use netd_common::abi::{
-    self, Address, Be16, Flow, FlowKey, PortKey, PortTarget, SocketKey, SocketPeer,
-};
+use netd_common::abi::{self, Address, Be16, Flow, FlowKey, PortKey, PortTarget};
 use nix::time::{ClockId, clock_gettime};
 
-use super::faults::{Crash, Of};
+use super::{
+    faults::{Crash, Of},
+    metrics::Swept,
+    over::Over,
+    reaper::Reaper,
+};
 use crate::{
     controller::{Op, Plan, Sources},
-    datapath::{self, Datapath, flows::Asked},
+    datapath::{self, Datapath},
     executor::{self, EffectError, Effects, ExecError, StepError},
-    kernel::{
-        self, KernelEffects,
-        sockdiag::{self, Connected},
-    },
+    kernel::KernelEffects,
     model::{IfName, Mac, Protocol},
 };
 
@@ -28,49 +28,20 @@ pub(super) struct Work {
     pub(super) kernel: KernelEffects,
     pub(super) datapath: Datapath,
     over: Over,
-    /// That this kernel can't end sockets: once is enough.
-    told_of_sockets: bool,
+    pub(super) reaper: Reaper,
     crash: Crash,
     /// What is being done with a plan of the journal.
     journalled: Option<Of>,
 }
 
-/// Whose flows end with the plan in hand: one walk of the tables for all.
-#[derive(Debug, Default)]
-struct Over {
-    addresses: HashSet<Address>,
-    /// By published port and container: all of them, or those of other
-    /// sources than these.
-    ports: HashMap<(PortKey, Address), Option<Vec<IpNetwork>>>,
-}
-
-impl Over {
-    fn has(&self, key: &FlowKey, flow: &Flow) -> bool {
-        self.addresses.contains(&key.src)
-            || self.addresses.contains(&key.dst)
-            || self.addresses.contains(&flow.addr)
-            || !self.ports.is_empty() && self.has_port(&datapath::flows::asked(key, flow))
-    }
-
-    fn has_port(&self, asked: &Asked) -> bool {
-        asked.ports().any(|port| match self.ports.get(&(port, asked.container)) {
-            None => false,
-            Some(None) => true,
-            Some(Some(from)) => {
-                let client = asked.client.into();
-                !from.iter().any(|network| network.contains(client))
-            }
-        })
-    }
-}
-
 impl Work {
-    pub(super) fn new(kernel: KernelEffects, datapath: Datapath) -> Self {
+    pub(super) fn new(kernel: KernelEffects, datapath: Datapath, swept: Arc<Swept>) -> Self {
+        let reaper = Reaper::start(&datapath, swept);
         Self {
             kernel,
             datapath,
             over: Over::default(),
-            told_of_sockets: false,
+            reaper,
             crash: Crash::from_environment(),
             journalled: None,
         }
@@ -108,22 +79,9 @@ impl Work {
         done
     }
 
-    /// Ends what the reverted leases and ports left behind.
+    /// Has ended what the reverted leases and ports left behind.
     pub(super) fn end_flows(&mut self) {
-        let over = std::mem::take(&mut self.over);
-        if over.addresses.is_empty() && over.ports.is_empty() {
-            return;
-        }
-        // A program that has read the old tables may still open a flow.
-        if let Err(error) = kernel::wait_for_programs() {
-            tracing::debug!("failed to wait for the datapath's programs: {error}");
-        }
-        match self.datapath.flows.end(|key, flow| over.has(key, flow)) {
-            Ok(count) if count > 0 => tracing::debug!(count, "ended flows"),
-            Ok(_) => {}
-            Err(error) => tracing::error!("failed to end flows: {error}"),
-        }
-        self.end_sockets();
+        self.reaper.end(std::mem::take(&mut self.over));
     }
 
     /// Ends the flows of these addresses.
@@ -149,35 +107,7 @@ impl Work {
         }
     }
 
-    /// Ends the host's own sockets that are connected by a published port
-    /// which is no more, or no longer for them: they would hang, or meet a
-    /// stranger.
-    pub(super) fn end_sockets(&mut self) {
-        let stray = match self.datapath.stray_sockets() {
-            Ok(stray) if stray.is_empty() => return,
-            Ok(stray) => stray,
-            Err(error) => return tracing::error!("failed to find the host's sockets: {error}"),
-        };
-        let connected: Vec<_> = stray.iter().map(|(key, asked)| connected(key, asked)).collect();
-        match sockdiag::end(&connected) {
-            Ok(count) => tracing::debug!(count, "ended sockets of the host's"),
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                if !std::mem::replace(&mut self.told_of_sockets, true) {
-                    tracing::warn!(
-                        "this kernel ends no sockets (CONFIG_INET_DIAG_DESTROY): those of the \
-                         host's that are connected to a port outlive it"
-                    );
-                }
-            }
-            Err(error) => tracing::error!("failed to end sockets of the host's: {error}"),
-        }
-        let keys: Vec<_> = stray.into_iter().map(|(key, _)| key).collect();
-        if let Err(error) = self.datapath.sockets.forget(&keys) {
-            tracing::error!("failed to forget the host's sockets: {error}");
-        }
-    }
-
-    fn apply_to_datapath(&mut self, op: &Op) -> Result<(), datapath::Error> {
+    async fn apply_to_datapath(&mut self, op: &Op) -> Result<(), datapath::Error> {
         match op {
             Op::Network { index, bridge, subnet, gateway, flags, source } => {
                 let network = abi::Network {
@@ -189,7 +119,9 @@ impl Work {
                 self.datapath.tables.put_network(*index, network, *subnet)
             }
             Op::Programs { host } => self.datapath.attach_container(host.as_str()),
-            Op::Lease { addresses, host, network, mac, gateway_mac, flags } => {
+            Op::Lease { addresses, host, network, mac, gateway_mac, flags, max_flows } => {
+                let taken = |address: &Address| addresses.contains(&IpAddr::from(*address));
+                self.reaper.settle(|over| over.addresses.iter().any(taken)).await;
                 let endpoint = abi::Endpoint {
                     ifindex: ifindex(host)?,
                     network: *network,
@@ -198,13 +130,17 @@ impl Work {
                     flags: *flags,
                     last_seen: 0,
                 };
-                self.datapath.tables.put_endpoint(addresses, endpoint)
+                self.datapath.tables.put_endpoint(addresses, endpoint)?;
+                self.datapath.quotas.put(endpoint.ifindex, *max_flows)
             }
             Op::AllowList { list, from } => self.datapath.allow.put(*list, from),
             Op::Port { host_address, host_port, protocol, address, port, allow, syn_rate } => {
                 let key = port_key(*host_address, *host_port, *protocol);
                 // It is back: its flows may stay.
                 self.over.ports.remove(&(key, (*address).into()));
+                // What led elsewhere ends first: nothing of it may come here,
+                // and nothing that comes here go on there.
+                self.reaper.settle(|over| over.ports.keys().any(|(port, _)| *port == key)).await;
                 let target = PortTarget {
                     addr: (*address).into(),
                     port: Be16::from_host(*port),
@@ -241,7 +177,10 @@ impl Work {
             Op::Programs { host } => self.datapath.detach(host.as_str()),
             Op::Lease { addresses, .. } => {
                 self.over.addresses.extend(addresses.iter().copied().map(Address::from));
-                self.datapath.tables.remove_endpoint(addresses)
+                for ifindex in self.datapath.tables.remove_endpoint(addresses)? {
+                    self.datapath.quotas.remove(ifindex)?;
+                }
+                Ok(())
             }
             Op::AllowList { list, from } => self.datapath.allow.remove(*list, from),
             Op::Port { host_address, host_port, protocol, address, .. } => {
@@ -260,7 +199,7 @@ impl Effects for Work {
         let done = if KernelEffects::handles(op) {
             self.kernel.apply(op).await
         } else {
-            self.apply_to_datapath(op).map_err(EffectError::new)
+            self.apply_to_datapath(op).await.map_err(EffectError::new)
         };
         self.step(done)
     }
@@ -285,15 +224,6 @@ pub(super) fn port_key(address: IpAddr, port: u16, protocol: Protocol) -> PortKe
     PortKey { addr, port: Be16::from_host(port), proto: protocol.number(), pad: 0 }
 }
 
-fn connected(key: &SocketKey, asked: &SocketPeer) -> Connected {
-    Connected {
-        cookie: key.cookie,
-        protocol: asked.proto,
-        address: key.addr.into(),
-        port: key.port.to_host(),
-    }
-}
-
 fn ifindex(link: &IfName) -> Result<u32, datapath::Error> {
     nix::net::if_::if_nametoindex(link.as_str())
         .map_err(|_| datapath::Error::NoLink(link.to_string()))
@@ -307,80 +237,4 @@ fn wire(mac: Mac) -> abi::Mac {
 pub(super) fn monotonic() -> u32 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| u32::try_from(time.tv_sec()).unwrap_or(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use netd_common::abi::{Zone, wire::PROTO_TCP};
-
-    use super::*;
-
-    const HOST: [u8; 4] = [192, 0, 2, 1];
-    const WEB: [u8; 4] = [172, 17, 0, 2];
-    const NEAR: [u8; 4] = [192, 0, 2, 7];
-    const FAR: [u8; 4] = [10, 0, 0, 7];
-
-    /// Both entries of a flow from `client` to port 8080 of `host`.
-    fn entries(client: [u8; 4], host: [u8; 4]) -> [(FlowKey, Flow); 2] {
-        let key = |src, sport, dst, dport, zone| FlowKey {
-            src: Address::v4(src),
-            dst: Address::v4(dst),
-            sport: Be16::from_host(sport),
-            dport: Be16::from_host(dport),
-            proto: PROTO_TCP,
-            zone: zone as u8,
-            pad: 0,
-        };
-        let flow = |addr, flags, sport, dport| Flow {
-            addr: Address::v4(addr),
-            flags,
-            sport: Be16::from_host(sport),
-            dport: Be16::from_host(dport),
-            ..Flow::default()
-        };
-        [
-            (
-                key(client, 4000, host, 8080, Zone::Uplink),
-                flow(WEB, Flow::ORIGINAL | Flow::REWRITE_DST, 4000, 80),
-            ),
-            (
-                key(WEB, 80, client, 4000, Zone::Container),
-                flow(host, Flow::REWRITE_SRC, 8080, 4000),
-            ),
-        ]
-    }
-
-    fn over(port: (PortKey, Address), stay: Option<&str>) -> Over {
-        let stay = stay.map(|from| vec![from.parse().unwrap()]);
-        Over { ports: [(port, stay)].into(), ..Over::default() }
-    }
-
-    /// Whether both directions end, or neither does.
-    #[track_caller]
-    fn ends(over: &Over, entries: [(FlowKey, Flow); 2]) -> bool {
-        let [one, other] = entries.map(|(key, flow)| over.has(&key, &flow));
-        assert_eq!(one, other, "a flow ends as a whole");
-        one
-    }
-
-    fn published(ip: &str) -> (PortKey, Address) {
-        (port_key(ip.parse().unwrap(), 8080, Protocol::Tcp), Address::v4(WEB))
-    }
-
-    #[test]
-    fn all_flows_of_a_removed_port_end_and_those_of_another_host_address_do_not() {
-        let removed = over(published("192.0.2.1"), None);
-        assert!(ends(&removed, entries(NEAR, HOST)));
-        assert!(!ends(&removed, entries(NEAR, [192, 0, 2, 9])));
-        assert!(ends(&over(published("0.0.0.0"), None), entries(NEAR, [192, 0, 2, 9])));
-        assert!(!ends(&over(published("::"), None), entries(NEAR, HOST)));
-    }
-
-    #[test]
-    fn flows_of_sources_that_are_off_the_list_end() {
-        let changed = over(published("0.0.0.0"), Some("10.0.0.0/8"));
-        assert!(ends(&changed, entries(NEAR, HOST)));
-        assert!(!ends(&changed, entries(FAR, HOST)));
-        assert!(ends(&over(published("0.0.0.0"), Some("::/0")), entries(FAR, HOST)));
-    }
 }

@@ -102,6 +102,7 @@ fn wanted(state: &State, host: &Host, existing: Option<&Network>) -> Result<Netw
         inhibit_ipv4: false,
         trusted: vec![],
         syn_rate: 0,
+        max_flows: 0,
         host_binding: config.ip,
         container_prefix: "eth".into(),
         options: options.map(|(key, value)| (key.to_owned(), value)).into(),

@@ -282,6 +282,7 @@ pub(super) fn lease_op(network: &Network, endpoint: &Endpoint) -> Op {
         mac: endpoint.mac,
         gateway_mac: network.bridge_mac,
         flags: published | icc,
+        max_flows: network.max_flows,
     }
 }
 

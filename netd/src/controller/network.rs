@@ -94,6 +94,7 @@ pub(super) fn create(state: &State, host: &Host, blueprint: Blueprint<'_>) -> Re
         inhibit_ipv4: options.inhibit_ipv4.unwrap_or(false),
         trusted: options.trusted,
         syn_rate: options.syn_rate.unwrap_or(0),
+        max_flows: options.max_flows.unwrap_or(0),
         host_binding: options.host_binding.unwrap_or(config.ip),
         container_prefix: options.container_prefix.unwrap_or_else(|| "eth".into()),
         options: given.clone(),

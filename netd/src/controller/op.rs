@@ -72,6 +72,9 @@ pub enum Op {
         mac: Mac,
         gateway_mac: Mac,
         flags: u32,
+        /// Answered flows that the container may have; 0: any number.
+        #[serde(default)]
+        max_flows: u32,
     },
     /// The veth `name` in `netns`: addressed, up, and routed; IPv6 off unless
     /// one of the addresses is of it.

@@ -1,18 +1,18 @@
 //! `ALLOW`: the source allow-lists of published ports. It knows lists by their
 //! numbers, not whose they are.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use aya::{
     Ebpf,
-    maps::{LpmTrie, MapData, lpm_trie::Key},
+    maps::{LpmTrie, Map, MapData, lpm_trie::Key},
 };
 use ipnetwork::IpNetwork;
 use netd_common::abi::{Address, AllowKey, names};
 
 use super::{
     Error,
-    tables::{failed, gone, take},
+    tables::{failed, gone, pinned, take},
 };
 
 /// Bits of [`AllowKey::list`], and of the IPv4 addresses' prefix.
@@ -30,6 +30,12 @@ impl fmt::Debug for AllowLists {
 impl AllowLists {
     pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, Error> {
         Ok(Self(take(ebpf, names::ALLOW)?))
+    }
+
+    /// Another way to the same lists, for reading.
+    pub(super) fn pinned(pins: &Path) -> Result<Self, Error> {
+        let map = Map::LpmTrie(pinned(pins, names::ALLOW)?);
+        map.try_into().map(Self).map_err(failed(names::ALLOW))
     }
 
     /// Fills a list, which no port names yet.

@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use aya::{
@@ -15,7 +16,11 @@ use netd_common::{
     nat,
 };
 
-use super::{Error, batch, tables::pinned};
+use super::{
+    Error, batch,
+    quotas::Quotas,
+    tables::{failed, pinned},
+};
 
 /// Both directions of one conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +44,17 @@ pub struct SweepReport {
     pub entries: usize,
     /// Entries that were removed.
     pub expired: usize,
+    /// How full `FLOWS` is, what was removed not counted.
+    pub percent: u32,
 }
 
 #[derive(Debug)]
 pub struct FlowTables {
     flows: Table,
     embryonic: Table,
+    quotas: Mutex<Quotas>,
+    /// Entries that `FLOWS` has room for.
+    capacity: usize,
 }
 
 #[derive(Debug)]
@@ -75,17 +85,17 @@ impl Table {
         })
         .map_err(|source| Error::Walk { name: self.name, source })
     }
-
-    fn delete(&self, keys: &[FlowKey]) -> Result<(), Error> {
-        batch::delete(self.fd(), keys).map_err(|source| Error::Walk { name: self.name, source })
-    }
 }
 
 impl FlowTables {
     pub(super) fn open(ebpf: &mut Ebpf, pins: &Path) -> Result<Self, Error> {
+        let flows = Table::open(ebpf, pins, names::FLOWS)?;
+        let info = flows.data.info().map_err(failed(names::FLOWS))?;
         Ok(Self {
-            flows: Table::open(ebpf, pins, names::FLOWS)?,
+            flows,
             embryonic: Table::open(ebpf, pins, names::EMBRYONIC)?,
+            quotas: Mutex::new(Quotas::open(pins)?),
+            capacity: info.max_entries() as usize,
         })
     }
 
@@ -106,14 +116,15 @@ impl FlowTables {
         let reply = nat::twin_key(&original, flow);
         let twin =
             self.flows.get(&reply).or_else(|| self.embryonic.get(&reply)).unwrap_or_default();
+        let ((packets, bytes), (twin_packets, twin_bytes)) = (flow.counted(), twin.counted());
         FlowEntry {
             original,
             reply,
             flow: *flow,
             state: State::from_u8(flow.state),
             last_seen: flow.last_seen.max(twin.last_seen),
-            packets: flow.packets + twin.packets,
-            bytes: flow.bytes + twin.bytes,
+            packets: packets + twin_packets,
+            bytes: bytes + twin_bytes,
         }
     }
 
@@ -122,42 +133,84 @@ impl FlowTables {
     pub fn end(&self, ends: impl Fn(&FlowKey, &Flow) -> bool) -> Result<usize, Error> {
         let mut ended = 0;
         for table in [&self.flows, &self.embryonic] {
-            let mut keys = Vec::new();
-            table.walk(|key, flow| {
-                if ends(key, flow) {
-                    keys.push(*key);
-                }
+            table.thin_out(|keys, flows, over| {
+                let entries = keys.iter().zip(flows).filter(|(key, flow)| ends(key, flow));
+                over.extend(entries.map(|(key, _)| *key));
+                ended += over.len();
             })?;
-            ended += keys.len();
-            table.delete(&keys)?;
         }
         Ok(ended)
     }
 
     /// Forgets the pairs that were silent, in both directions, for longer than
-    /// their state allows. `now` in seconds of `CLOCK_MONOTONIC`.
+    /// their state allows, and counts those that stay towards the quotas.
+    /// `now` in seconds of `CLOCK_MONOTONIC`.
     pub fn sweep(&self, timeouts: &Timeouts, now: u32) -> Result<SweepReport, Error> {
-        let mut report = SweepReport::default();
-        for table in [&self.flows, &self.embryonic] {
-            let mut silent = Vec::new();
-            table.walk(|key, flow| {
-                report.entries += 1;
-                if is_over(key, flow, timeouts, now) {
-                    silent.push((*key, nat::twin_key(key, flow)));
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recount = quotas.recount();
+        let (entries, expired) = self.flows.sweep(timeouts, now, |flow| {
+            if recount.is_needed() && flow.has(Flow::ORIGINAL) {
+                recount.add(flow);
+            }
+        })?;
+        quotas.settle(&recount)?;
+        drop(quotas);
+        let (unanswered, given_up) = self.embryonic.sweep(timeouts, now, |_| ())?;
+        let stay = entries.saturating_sub(expired);
+        Ok(SweepReport {
+            entries: entries + unanswered,
+            expired: expired + given_up,
+            percent: u32::try_from(stay * 100 / self.capacity.max(1)).unwrap_or(100),
+        })
+    }
+}
+
+impl Table {
+    /// Gives the number of entries, and of those that were removed.
+    fn sweep(
+        &self,
+        timeouts: &Timeouts,
+        now: u32,
+        mut stays: impl FnMut(&Flow),
+    ) -> Result<(usize, usize), Error> {
+        let (mut entries, mut expired) = (0, 0);
+        self.thin_out(|keys, flows, over| {
+            entries += keys.len();
+            for (key, flow) in keys.iter().zip(flows) {
+                if !is_over(key, flow, timeouts, now) {
+                    stays(flow);
+                    continue;
                 }
-            })?;
-            // A pair lives as long as either of its directions does.
-            let over: Vec<_> = silent
-                .into_iter()
-                .filter(|(_, twin)| {
-                    table.get(twin).is_none_or(|flow| is_over(twin, &flow, timeouts, now))
-                })
-                .map(|(key, _)| key)
-                .collect();
-            report.expired += over.len();
-            table.delete(&over)?;
-        }
-        Ok(report)
+                // A pair lives as long as either of its directions does.
+                let twin = nat::twin_key(key, flow);
+                match self.get(&twin) {
+                    Some(other) if !is_over(&twin, &other, timeouts, now) => stays(flow),
+                    Some(_) => over.extend([*key, twin]),
+                    None => over.push(*key),
+                }
+            }
+            expired += over.len();
+        })?;
+        Ok((entries, expired))
+    }
+
+    /// Walks over the table and removes what `pick` adds to its last argument,
+    /// some thousands at a time: between a look at an entry and its end lies
+    /// no more than a moment.
+    fn thin_out(
+        &self,
+        mut pick: impl FnMut(&[FlowKey], &[Flow], &mut Vec<FlowKey>),
+    ) -> Result<(), Error> {
+        let (mut over, mut result) = (Vec::new(), Ok(()));
+        batch::walk(self.fd(), |keys, flows| {
+            over.clear();
+            pick(keys, flows, &mut over);
+            if !over.is_empty() && result.is_ok() {
+                result = batch::delete(self.fd(), &over);
+            }
+        })
+        .and(result)
+        .map_err(|source| Error::Walk { name: self.name, source })
     }
 }
 

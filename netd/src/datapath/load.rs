@@ -15,6 +15,8 @@ use super::{
     bpffs::Pins,
     events::Events,
     flows::FlowTables,
+    quotas::Quotas,
+    resize::Resize,
     sockets::SocketTable,
     tables::{Tables, pinned, take},
 };
@@ -40,21 +42,31 @@ pub enum Others {
     Replace,
 }
 
-/// The part of `flow_table_size` that flows without an answer may take.
-const EMBRYONIC_SHARE: u32 = 4;
+/// Entries of `FLOWS` for one of `EMBRYONIC`. What is not answered is there for
+/// a moment: the time that an answer takes, or that a flood needs to push it out.
+const EMBRYONIC_SHARE: u32 = 32;
+/// In a small table too a flood shall leave an answer the time to come.
+const EMBRYONIC_LEAST: u32 = 32_768;
 
 impl Datapath {
     /// Loads the programs; maps that are pinned under `base` are used again.
     pub fn load(base: &Path, options: &Options) -> Result<Self, Error> {
         let pins = Pins::open(base, options.others)?;
         let entries = options.flow_table_size.saturating_mul(2);
+        let embryonic = (entries / EMBRYONIC_SHARE).max(EMBRYONIC_LEAST);
+        let resize = Resize::begin(pins.path(), entries, embryonic)?;
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(pins.path())
             .map_max_entries(names::FLOWS, entries)
-            .map_max_entries(names::EMBRYONIC, entries / EMBRYONIC_SHARE)
+            .map_max_entries(names::EMBRYONIC, embryonic)
             .verifier_log_level(VerifierLogLevel::STATS)
             .load(OBJECT)
             .map_err(|error| Error::Load(Box::new(error)))?;
+        // Before any program looks for a flow in the new table.
+        match resize.copy()? {
+            0 => {}
+            entries => tracing::info!(entries, "flows have moved to a table of another size"),
+        }
         let slow = Hook::TC.iter().filter_map(|hook| hook.slow_name());
         for name in Hook::TC.iter().map(|hook| hook.name()).chain(slow) {
             let program: &mut SchedClassifier = ebpf
@@ -69,12 +81,26 @@ impl Datapath {
         let tables = Tables::open(&mut ebpf)?;
         let is_new = tables.is_new()?;
         let allow = AllowLists::open(&mut ebpf)?;
+        let quotas = Quotas::open(pins.path())?;
         let events = Some(Events::open(&mut ebpf)?);
         let sockets = Arc::new(SocketTable::open(pins.path())?);
         let maps = names::MAPS.into_iter().map(|name| Ok((name, pinned(pins.path(), name)?)));
         let maps = maps.collect::<Result<_, Error>>()?;
         let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
-        Ok(Self { links, tables, allow, flows, sockets, events, cgroup: None, pins, maps, is_new })
+        Ok(Self {
+            links,
+            tables,
+            allow,
+            quotas,
+            flows,
+            sockets,
+            events,
+            cgroup: None,
+            pins,
+            resize,
+            maps,
+            is_new,
+        })
     }
 }
 

@@ -10,6 +10,8 @@ mod events;
 pub mod flows;
 mod link;
 mod load;
+mod quotas;
+mod resize;
 mod sockets;
 mod tables;
 mod xdp;
@@ -24,6 +26,8 @@ use aya::{
 pub use events::Events;
 pub use flows::{FlowEntry, SweepReport};
 pub use load::{Options, Others};
+pub use quotas::Quotas;
+pub use sockets::SocketTable;
 pub(crate) use tables::family;
 pub use tables::{HostFacts, Telling, UplinkFacts};
 pub use xdp::{WhyOff, XdpState};
@@ -33,8 +37,7 @@ use allow::AllowLists;
 use attach::Links;
 use cgroup::Cgroup;
 use flows::FlowTables;
-use netd_common::abi::{Address, SocketKey, SocketPeer};
-use sockets::SocketTable;
+use resize::Resize;
 use tables::Tables;
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,11 @@ pub enum Error {
     Sockets(#[source] std::io::Error),
     #[error("failed to walk the map {name}")]
     Walk { name: &'static str, source: std::io::Error },
+    #[error(
+        "flow-table-size {wanted} has no room for the {live} flows that are open: give it at least \
+         {live}, or stop containers first"
+    )]
+    FlowTableTooSmall { wanted: u32, live: usize },
     #[error("no link named `{0}`")]
     NoLink(String),
     #[error(
@@ -89,6 +97,7 @@ pub struct Datapath {
     links: Links,
     pub tables: Tables,
     pub allow: AllowLists,
+    pub quotas: Quotas,
     /// Shared with whoever sweeps in the background.
     pub flows: Arc<FlowTables>,
     /// As `flows`.
@@ -101,6 +110,7 @@ pub struct Datapath {
     maps: Vec<(&'static str, MapData)>,
     /// No earlier agent has left anything.
     is_new: bool,
+    resize: Resize,
 }
 
 impl Datapath {
@@ -164,13 +174,6 @@ impl Datapath {
         Ok(told)
     }
 
-    /// The host's sockets that a published port has led to where it no longer
-    /// leads, and what they asked for.
-    pub fn stray_sockets(&self) -> Result<Vec<(SocketKey, SocketPeer)>, Error> {
-        let allows = |list, source: &Address| self.allow.has(list, source);
-        self.sockets.stray(|port| self.tables.port(port), allows)
-    }
-
     /// Removes the pins of links other than `wanted`: what an earlier run left.
     pub fn retain_links(&mut self, wanted: &[String]) -> Result<(), Error> {
         self.links.retain(wanted)
@@ -199,6 +202,12 @@ impl Datapath {
     /// How programs are attached.
     pub fn mode(&self) -> AttachMode {
         self.links.mode()
+    }
+
+    /// To be called once every link has this run's programs: a flow table of
+    /// another size is let go of.
+    pub fn finish_resize(&self) -> Result<(), Error> {
+        self.resize.finish()
     }
 
     pub fn pins(&self) -> &std::path::Path {

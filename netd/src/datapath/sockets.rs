@@ -9,17 +9,24 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use aya::maps::MapData;
+use aya::maps::{HashMap, Map, MapData};
 use netd_common::{
     abi::{Address, PortKey, PortTarget, SocketKey, SocketPeer, names},
     pipeline::published,
 };
 
-use super::{Error, batch, tables::pinned};
+use super::{
+    Error,
+    allow::AllowLists,
+    batch,
+    tables::{failed, pinned},
+};
 
 #[derive(Debug)]
 pub struct SocketTable {
     data: MapData,
+    ports: HashMap<MapData, PortKey, PortTarget>,
+    allow: AllowLists,
     /// Those that the last sweep found no socket for: it may just have been in
     /// the making.
     suspects: Mutex<HashSet<SocketKey>>,
@@ -31,18 +38,22 @@ const FEW: usize = 16_384;
 
 impl SocketTable {
     pub(super) fn open(pins: &Path) -> Result<Self, Error> {
-        Ok(Self { data: pinned(pins, names::SOCKETS)?, suspects: Mutex::default() })
+        let ports = Map::HashMap(pinned(pins, names::PORTS)?);
+        Ok(Self {
+            data: pinned(pins, names::SOCKETS)?,
+            ports: ports.try_into().map_err(failed(names::PORTS))?,
+            allow: AllowLists::pinned(pins)?,
+            suspects: Mutex::default(),
+        })
     }
 
-    /// The sockets of which `ports`, the published ports, and `allows`, their
-    /// allow-lists, no longer say what they said when they asked.
-    pub(super) fn stray(
-        &self,
-        ports: impl Fn(&PortKey) -> Option<PortTarget>,
-        allows: impl Fn(u32, &Address) -> bool,
-    ) -> Result<Vec<(SocketKey, SocketPeer)>, Error> {
+    /// The sockets that a published port has led to where it no longer leads,
+    /// or let in where it no longer does, and what they asked for.
+    pub fn stray(&self) -> Result<Vec<(SocketKey, SocketPeer)>, Error> {
+        let ports = |port: &PortKey| self.ports.get(port, 0).ok();
+        let allows = |list, source: &Address| self.allow.has(list, source);
         let mut found = self.entries()?;
-        found.retain(|(key, peer)| !leads_to(&ports, &allows, peer, key));
+        found.retain(|(key, peer)| !leads_to(ports, allows, peer, key));
         Ok(found)
     }
 

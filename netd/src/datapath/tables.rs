@@ -152,15 +152,23 @@ impl Tables {
         Ok(())
     }
 
-    pub fn remove_endpoint(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+    /// Gives the links that the endpoint was behind.
+    pub fn remove_endpoint(&mut self, addresses: &[IpAddr]) -> Result<BTreeSet<u32>, Error> {
+        let mut links = BTreeSet::new();
         for address in addresses {
             let key = Address::from(*address);
             if let Ok(endpoint) = self.endpoints.get(&key, 0) {
                 gone(self.links.remove(&endpoint.ifindex)).map_err(failed(names::LINKS))?;
+                links.insert(endpoint.ifindex);
             }
             gone(self.endpoints.remove(&key)).map_err(failed(names::ENDPOINTS))?;
         }
-        Ok(())
+        Ok(links)
+    }
+
+    /// Whether an endpoint is behind a link.
+    pub fn has_link(&self, ifindex: u32) -> bool {
+        self.links.get(&ifindex, 0).is_ok()
     }
 
     /// The bridge's index, of one family of a network.

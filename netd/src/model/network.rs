@@ -53,6 +53,9 @@ pub struct Network {
     /// TCP SYNs that each published port takes in a second; 0: any number.
     #[serde(default)]
     pub syn_rate: u32,
+    /// Answered flows that each container may have; 0: any number.
+    #[serde(default)]
+    pub max_flows: u32,
     /// Host address of a published port that names none; `0.0.0.0` stands for
     /// `::` too where the network has IPv6.
     pub host_binding: IpAddr,

@@ -29,6 +29,7 @@ fn network(byte: u8) -> crate::model::Network {
         inhibit_ipv4: false,
         trusted: vec![],
         syn_rate: 0,
+        max_flows: 0,
         host_binding: "0.0.0.0".parse().unwrap(),
         container_prefix: "eth".into(),
         options: [].into(),

@@ -25,6 +25,7 @@ mod from_container;
 mod from_uplink;
 mod modes;
 mod ndp;
+mod pressure;
 mod protocols;
 mod uplink_xdp;
 
@@ -64,6 +65,7 @@ pub fn cases_of(f: Family) -> Vec<Case> {
         errors::cases,
         fragments::cases,
         modes::cases,
+        pressure::cases,
         protocols::cases,
         uplink_xdp::cases,
     ];

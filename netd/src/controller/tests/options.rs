@@ -8,7 +8,7 @@ use crate::{
 
 fn create(world: &mut World, internal: bool, options: &[(&str, &str)]) -> Result<(), Error> {
     let key = |key: &str| match key {
-        "netd.syn_rate" => key.to_owned(),
+        "netd.syn_rate" | "netd.max_flows" => key.to_owned(),
         "host_ipv4" | "host_ipv6" => format!("com.docker.network.{key}"),
         key => format!("com.docker.network.bridge.{key}"),
     };
@@ -154,4 +154,16 @@ fn a_syn_rate_is_of_each_tcp_port() {
         })
         .collect();
     assert_eq!(rates, [("tcp", 500), ("udp", 0)]);
+}
+
+#[test]
+fn a_quota_of_flows_is_of_each_container() {
+    let mut world = World::new();
+    create(&mut world, false, &[("netd.max_flows", "1000")]).unwrap();
+    world.create(&on("blue", "web")).unwrap();
+    let quotas = world.made.iter().filter_map(|op| match op {
+        Op::Lease { max_flows, .. } => Some(*max_flows),
+        _ => None,
+    });
+    assert_eq!(quotas.collect::<Vec<_>>(), [1000]);
 }

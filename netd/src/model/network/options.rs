@@ -24,6 +24,7 @@ pub struct NetworkOptions {
     pub container_prefix: Option<String>,
     pub syn_rate: Option<u32>,
     pub bridge_ports: Option<u16>,
+    pub max_flows: Option<u32>,
 }
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -55,8 +56,9 @@ const INHIBIT_IPV4: &str = "com.docker.network.bridge.inhibit_ipv4";
 const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
 const SYN_RATE: &str = "netd.syn_rate";
 pub(crate) const BRIDGE_PORTS: &str = "netd.bridge_ports";
+const MAX_FLOWS: &str = "netd.max_flows";
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     BRIDGE_NAME,
     MASQUERADE,
     ICC,
@@ -71,6 +73,7 @@ const KNOWN: [&str; 14] = [
     CONTAINER_PREFIX,
     SYN_RATE,
     BRIDGE_PORTS,
+    MAX_FLOWS,
 ];
 
 impl OptionError {
@@ -116,6 +119,7 @@ impl NetworkOptions {
             CONTAINER_PREFIX => self.container_prefix = Some(parse_prefix(value)?),
             SYN_RATE => self.syn_rate = Some(parse_rate(value)?),
             BRIDGE_PORTS => self.bridge_ports = Some(parse_ports(value)?),
+            MAX_FLOWS => self.max_flows = Some(parse_flows(value)?),
             _ => return Err(OptionError::Unknown(option.to_owned())),
         }
         Ok(())
@@ -177,6 +181,11 @@ fn parse_rate(value: &str) -> Result<u32, OptionError> {
 fn parse_ports(value: &str) -> Result<u16, OptionError> {
     let ports = value.parse().ok().filter(|ports| (1..=MOST_ENDPOINTS).contains(ports));
     ports.ok_or_else(|| invalid(BRIDGE_PORTS, value, "a number from 1 to 1000 is expected"))
+}
+
+/// 0 is no limit.
+fn parse_flows(value: &str) -> Result<u32, OptionError> {
+    value.parse().map_err(|_| invalid(MAX_FLOWS, value, "a number of flows is expected"))
 }
 
 /// 0 stands for the default, as in Docker.
@@ -296,6 +305,15 @@ mod tests {
     fn a_syn_rate_is_a_number() {
         assert_eq!(parse(SYN_RATE, "2000").unwrap().syn_rate, Some(2000));
         assert!(error(SYN_RATE, "-1").starts_with("failed to parse netd.syn_rate value: -1 ("));
+    }
+
+    #[test]
+    fn a_quota_is_a_number_of_flows() {
+        assert_eq!(parse(MAX_FLOWS, "1000").unwrap().max_flows, Some(1000));
+        assert_eq!(
+            error(MAX_FLOWS, "many"),
+            "failed to parse netd.max_flows value: many (a number of flows is expected)"
+        );
     }
 
     #[test]
