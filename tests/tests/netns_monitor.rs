@@ -33,6 +33,12 @@ impl Monitor {
         let process = agent.command(line).start(&file);
         let monitor = Self { process, file };
         eventually(DEADLINE, "programs tell of their drops", || is_told(agent).then_some(()));
+        // They may do so for another one; a header says that this one listens.
+        if !flags.contains(&"--json") {
+            eventually(DEADLINE, "it listens", || {
+                monitor.text().starts_with("TIME ").then_some(())
+            });
+        }
         monitor
     }
 
