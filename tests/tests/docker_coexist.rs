@@ -23,7 +23,7 @@ impl Scene {
         docker.network("mine", "172.18.0.0/24", "");
         let web = docker.container("web", "--network mine -p 8080:80");
         let near = docker.container("near", "--network mine");
-        let other = docker.container("other", "-p 8090:80");
+        let other = docker.container("other", "-p 8090:80 -p 8090:80/udp");
         net.host.set_sysctl("net/bridge/bridge-nf-call-iptables", "1");
         let rules = net.host.exec("iptables -S FORWARD");
         assert!(rules.contains("-P FORWARD DROP"), "{rules}");
@@ -68,6 +68,24 @@ fn a_container_of_dockers_reaches_one_of_netds_by_a_published_port_only() {
     assert_eq!(server.peers()[0].ip(), other.ip, "it keeps its address");
     assert!(!probe::reaches_tcp(&other.ns, web.at(80), SILENCE));
     assert!(!probe::reaches_tcp(&net.outside, at(HOST, 80), SILENCE));
+}
+
+#[test]
+fn a_container_of_netds_reaches_one_of_dockers_by_a_published_port_only() {
+    let Scene { web, other, .. } = &Scene::set();
+    let (tcp, udp) = (other.ns.echo_tcp("0.0.0.0:80"), other.ns.echo_udp("0.0.0.0:80"));
+    for round in 0..2 {
+        let talk = probe::tcp(&web.ns, at(HOST, 8090), &tcp, &[1, 20_000]);
+        talk.unwrap_or_else(|e| panic!("TCP {round}: {e:#}"));
+        let talk = probe::udp(&web.ns, at(HOST, 8090), &udp, &[5, 1400]);
+        talk.unwrap_or_else(|e| panic!("UDP {round}: {e:#}"));
+    }
+    // Docker 20.10 lets anyone reach 80 itself, once it is published.
+    let unpublished = other.ns.echo_tcp("0.0.0.0:81");
+    assert!(!probe::reaches_tcp(&web.ns, other.at(81), SILENCE));
+    assert_eq!(unpublished.peers(), []);
+    let ping = web.ns.command("ping").args(["-c", "1", "-W", "1", &other.ip.to_string()]);
+    assert_ne!(ping.output().code, 0);
 }
 
 #[test]

@@ -59,6 +59,10 @@ pub struct Uplink {
 impl Uplink {
     /// Its packets have been through `uplink_xdp`, which counts SYNs.
     pub const XDP: u32 = 1;
+    /// A bridge of another's containers or virtual machines, whose gateway the
+    /// host is. The host's own rules say what reaches them, and may translate
+    /// it; so it goes by the stack both ways, under its own address.
+    pub const GUESTS: u32 = 1 << 1;
 }
 
 pod!(PortRange: 4, Config: 32, Uplink: 44);

@@ -94,6 +94,14 @@ impl Flow {
         self.flags & flag != 0
     }
 
+    /// To a container, but by no link of the flow's own: the stack delivers it,
+    /// which may have to translate it (a published port of another's
+    /// container).
+    #[inline(always)]
+    pub const fn is_by_stack(&self) -> bool {
+        self.has(Self::LOCAL) && self.out_ifindex == 0
+    }
+
     /// Of a delivery: the frame's new destination and source.
     #[inline(always)]
     pub const fn macs(&self) -> (Mac, Mac) {

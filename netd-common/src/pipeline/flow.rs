@@ -249,6 +249,9 @@ fn advance<W: World>(world: &mut W, headers: &Headers) -> bool {
 /// Translates the packet and sends it where its flow goes.
 #[inline(always)]
 pub(super) fn send<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow) -> Verdict {
+    if flow.is_by_stack() {
+        return Verdict::PASS;
+    }
     let mut hops = 1;
     if headers.ttl <= 1 {
         // Addressed to the host itself, it has arrived: there is no further hop
@@ -275,6 +278,9 @@ pub(super) fn send<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow)
 #[inline(always)]
 pub(super) fn hand_over<P: PacketMut>(packet: &mut P, key: &FlowKey, flow: &Flow) -> Verdict {
     if flow.has(Flow::LOCAL) {
+        if flow.is_by_stack() {
+            return Verdict::PASS;
+        }
         let (dst, src) = flow.macs();
         return if packet.write(0, &dst) && packet.write(6, &src) {
             Verdict::deliver(flow.out_ifindex)

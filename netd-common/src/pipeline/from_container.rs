@@ -3,7 +3,9 @@
 use super::{
     Scratch,
     asked::{self, Admission, Counted},
-    begin_flow, flow, fragments, ndp, of_a_flow, open, policy,
+    begin_flow, flow, fragments, ndp, of_a_flow,
+    open::{self, Carrier},
+    policy,
 };
 use crate::{
     abi::{
@@ -200,7 +202,7 @@ fn first_contact<W: World>(world: &mut W, scratch: &mut Scratch, own_network: u3
     match other {
         Some(other) => open::across(world, scratch, other),
         None if is_link_local(&key.src) => Verdict::drop(DropReason::Martian),
-        None => open::outbound(world, scratch, own_network),
+        None => open::outbound(world, scratch, own_network, Carrier::Nobody),
     }
 }
 

@@ -32,10 +32,23 @@ fn openable(headers: &Headers) -> Result<(), DropReason> {
     }
 }
 
+/// Who has brought a container's packet to the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// No one yet: it has just left its container.
+    Nobody,
+    Stack,
+}
+
 /// A container's packet to the outside: takes a host address as its source,
 /// unless its network does not masquerade. Undecided: the draft is ready.
 #[inline(never)]
-pub(super) fn outbound<W: World>(world: &mut W, scratch: &mut Scratch, index: u32) -> Verdict {
+pub(super) fn outbound<W: World>(
+    world: &mut W,
+    scratch: &mut Scratch,
+    index: u32,
+    carrier: Carrier,
+) -> Verdict {
     let Scratch { headers, draft, journey, network, .. } = scratch;
     if let Err(reason) = openable(headers) {
         return reason.into();
@@ -58,13 +71,22 @@ pub(super) fn outbound<W: World>(world: &mut W, scratch: &mut Scratch, index: u3
             Verdict::drop(DropReason::NoUplink)
         };
     };
+    let guests = uplink.flags & Uplink::GUESTS != 0;
+    if guests && carrier == Carrier::Nobody {
+        return Verdict::PASS;
+    }
     let Some(sender) = world.endpoint(&key.src) else {
         return Verdict::drop(DropReason::SpoofedAddress);
     };
     draft.begin(key, key.dport);
     draft.original.leaves(sender);
-    draft.reply.enters(sender);
     let mut src = key.src;
+    if guests {
+        draft.original.takes(journey, &src, world.route_generation());
+        draft.reply.flags |= Flow::LOCAL;
+        return Verdict::UNDECIDED;
+    }
+    draft.reply.enters(sender);
     if network.flags & Network::MASQUERADE != 0 {
         src = source(network, journey, &uplink, headers.family);
         if src == Address::ANY {

@@ -42,8 +42,17 @@ pub fn to_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Ve
         Some(from) if from == index || unprotected => Verdict::PASS,
         Some(_) => Verdict::drop(DropReason::Isolated),
         None if unprotected || is_welcome(packet, world, index, policy) => Verdict::PASS,
+        None if is_answer(world, &headers) => Verdict::PASS,
         None => Verdict::drop(DropReason::DirectAccess),
     }
+}
+
+/// Whether a guest of the same host answers.
+#[inline(always)]
+fn is_answer<W: World>(world: &mut W, headers: &Headers) -> bool {
+    let mut key = headers.key;
+    key.zone = Zone::Uplink as u8;
+    headers.kind == Kind::Flow && world.any_flow(&key).is_some_and(|flow| flow.is_by_stack())
 }
 
 /// Whether a stranger may come in by the link that the packet came by: one

@@ -1,9 +1,13 @@
 //! TC egress of an uplink: the safety net under everything else.
 
-use super::{Scratch, claim, flow, fragments, open, policy};
+use super::{
+    Scratch, claim, flow, fragments,
+    open::{self, Carrier},
+    policy,
+};
 use crate::{
     abi::{
-        Address, Flow, Network, Zone,
+        Address, Flow, Network, Uplink, Zone,
         wire::{ETHERNET_LEN, ETHERTYPE_IPV4, Ethernet, IPV6_SRC, Ipv4},
     },
     nat,
@@ -36,7 +40,8 @@ pub fn to_uplink<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdi
 }
 
 /// What the stack forwarded for a container is translated here or dropped: no
-/// container's address ever leaves a network that masquerades.
+/// container's address ever leaves a network that masquerades, but for guests
+/// of the same host ([`Uplink::GUESTS`]).
 #[inline(always)]
 pub fn to_uplink_slow<P: PacketMut, W: World>(
     packet: &mut P,
@@ -70,10 +75,12 @@ pub fn to_uplink_slow<P: PacketMut, W: World>(
     if verdict.is_decided() {
         return verdict;
     }
-    if scratch.network.flags & Network::MASQUERADE == 0 {
+    let uplink = world.uplink(packet.ifindex());
+    let guests = uplink.is_some_and(|uplink| uplink.flags & Uplink::GUESTS != 0);
+    if !guests && scratch.network.flags & Network::MASQUERADE == 0 {
         return Verdict::PASS;
     }
-    let verdict = open::outbound(world, scratch, index);
+    let verdict = open::outbound(world, scratch, index, Carrier::Stack);
     // The stack's own route brought it here: there is no other.
     if verdict == Verdict::PASS {
         return Verdict::drop(DropReason::NoUplink);

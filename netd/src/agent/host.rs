@@ -16,7 +16,7 @@ use crate::{
     ipam,
     kernel::{
         self,
-        observe::{Address, Link, Route, default_mtu},
+        observe::{Address, BRIDGE, Link, Route, default_mtu, has_guests},
         survey::Survey,
     },
     model::{
@@ -158,6 +158,16 @@ impl Agent {
             fib_source: datapath::has_fib_source(),
             netns_cookie: kernel::netns::cookie(),
         };
+        let bridged = uplinks.iter().any(|link| link.kind == BRIDGE);
+        let fresh;
+        let listed: &[Route] = match &routes {
+            Some(routes) => routes,
+            None if bridged => {
+                fresh = self.work.kernel.netlink.routes().await?;
+                &fresh
+            }
+            None => &[],
+        };
         let (mut attached, mut xdp) = (Vec::new(), BTreeMap::new());
         for link in uplinks {
             // It may have gone since it was listed; then the next event tells.
@@ -175,6 +185,7 @@ impl Agent {
                 address6: source6(link, &addresses),
                 mac: link.mac,
                 xdp: early.is_on(),
+                guests: has_guests(link, &links, listed),
             });
             xdp.insert(link.name.clone(), early);
         }

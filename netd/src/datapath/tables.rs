@@ -34,6 +34,8 @@ pub struct UplinkFacts {
     pub mac: Option<Mac>,
     /// Its packets go through the XDP program.
     pub xdp: bool,
+    /// Another's containers or virtual machines are behind it.
+    pub guests: bool,
 }
 
 /// What the datapath is told of the host.
@@ -288,7 +290,10 @@ impl Tables {
             let value = Uplink {
                 addr4: uplink.address4.map_or(Address::ANY, Address::from),
                 addr6: uplink.address6.map_or(Address::ANY, Address::from),
-                flags: if uplink.xdp { Uplink::XDP } else { 0 },
+                flags: [(uplink.xdp, Uplink::XDP), (uplink.guests, Uplink::GUESTS)]
+                    .into_iter()
+                    .filter_map(|(holds, flag)| holds.then_some(flag))
+                    .sum(),
                 mac: uplink.mac.map_or(abi::Mac::default(), |mac| abi::Mac::from_octets(mac.0)),
                 pad: 0,
             };

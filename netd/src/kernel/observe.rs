@@ -152,6 +152,20 @@ pub fn default_mtu(links: &[Link], routes: &[Route]) -> Option<u32> {
     })
 }
 
+/// [`Link::kind`] of a bridge.
+pub const BRIDGE: &str = "bridge";
+
+/// Whether a bridge is one of containers or virtual machines: all of its ports
+/// are virtual, and the host's own way out is another.
+pub fn has_guests(bridge: &Link, links: &[Link], routes: &[Route]) -> bool {
+    let is_port = |link: &&Link| link.master == Some(bridge.index);
+    let is_virtual = |link: &Link| ["veth", "tun"].contains(&link.kind.as_str());
+    let leads_out = |route: &Route| route.destination.prefix() == 0;
+    bridge.kind == BRIDGE
+        && links.iter().filter(is_port).all(is_virtual)
+        && !routes.iter().any(|route| leads_out(route) && route.link == Some(bridge.index))
+}
+
 fn failed(what: &'static str) -> impl FnOnce(rtnetlink::Error) -> Error {
     move |error| Error::List { what, source: nl::io_error(error) }
 }
