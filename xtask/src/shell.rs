@@ -18,6 +18,10 @@ use anyhow::{Context, Result, bail};
 /// How many lines of a failed step's output are shown.
 const SHOWN_LINES: usize = 40;
 
+/// How much of a step's title its log's name takes, in bytes: a title may be
+/// longer than a file's name, of which Linux allows 255.
+const MAX_LOG_NAME: usize = 100;
+
 /// The workspace's root.
 pub(crate) fn root() -> &'static Path {
     let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -93,8 +97,7 @@ pub(crate) fn run_quietly(title: &str, command: &mut Command) -> Result<()> {
     heading(title);
     let folder = target_dir().join("xtask");
     fs::create_dir_all(&folder)?;
-    let name: String = title.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-    let path = folder.join(format!("{}.log", name.to_lowercase()));
+    let path = folder.join(log_name(title));
     let log =
         File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
     let mut child = command
@@ -114,6 +117,16 @@ pub(crate) fn run_quietly(title: &str, command: &mut Command) -> Result<()> {
         eprintln!("    (all of it: {})", path.display());
     }
     ensure_success(title, status)
+}
+
+/// The name of the log of the step `title`.
+fn log_name(title: &str) -> String {
+    let name: String = title
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(MAX_LOG_NAME)
+        .collect();
+    format!("{name}.log")
 }
 
 /// Waits for a child; says every so often how long that has taken.
@@ -167,5 +180,23 @@ fn quote(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_named_by_its_step() {
+        assert_eq!(
+            log_name("Building bpf-linker (about a minute)"),
+            "building-bpf-linker--about-a-minute-.log"
+        );
+    }
+
+    #[test]
+    fn a_long_title_is_a_name_that_a_file_can_have() {
+        assert_eq!(log_name(&"Installing é ".repeat(50)).len(), MAX_LOG_NAME + ".log".len());
     }
 }
