@@ -12,15 +12,14 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    client::conn::http1,
     header::{CONTENT_TYPE, HOST},
 };
-use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{net::UnixStream, task::JoinHandle};
+use tokio::net::UnixStream;
 
 use super::{
+    exchange::{Driver, exchange},
     monitor::Filter,
     types::{
         ApiError, Connect, ContainerCreate, ContainerSummary, Created, FlowRow, Info, LeaseRow,
@@ -58,8 +57,6 @@ impl ClientError {
 }
 
 type Result<T> = std::result::Result<T, ClientError>;
-/// The task that moves a connection's bytes.
-type Driver = JoinHandle<hyper::Result<()>>;
 
 impl Client {
     /// A client of the agent that listens on `socket`. Connects with the first
@@ -185,7 +182,8 @@ impl Client {
         let (response, driver) = self.call(Method::GET, &path, Bytes::new()).await?;
         if response.status().is_success() {
             let body = response.into_body();
-            return Ok(Lines { socket: self.socket.clone(), body, driver, read: Vec::new() });
+            let socket = self.socket.clone();
+            return Ok(Lines { socket, body, _driver: driver, read: Vec::new() });
         }
         Err(self.refusal(response).await)
     }
@@ -215,13 +213,12 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T> {
-        let (response, driver) = self.call(method, path, body).await?;
+        let (response, _driver) = self.call(method, path, body).await?;
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
         }
         let status = response.status();
         let bytes = response.into_body().collect().await;
-        driver.abort();
         let bytes = bytes.map_err(|source| self.connection_error(source))?.to_bytes();
         let json: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
         serde_json::from_slice(json).map_err(|source| self.answer_error(status, source))
@@ -235,13 +232,8 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<(Response<Incoming>, Driver)> {
-        let broken = |source| self.connection_error(source);
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|source| self.connect_error(source))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        // Its own error comes out of the call below.
-        let driver = tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -249,8 +241,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .expect("an escaped path and constant headers make a valid request");
-        let response = sender.send_request(request).await.map_err(broken)?;
-        Ok((response, driver))
+        exchange(stream, request).await.map_err(|source| self.connection_error(source))
     }
 
     /// What an answer says that is no success.
@@ -287,7 +278,7 @@ impl Client {
 pub struct Lines {
     socket: PathBuf,
     body: Incoming,
-    driver: Driver,
+    _driver: Driver,
     /// What came after the last line feed.
     read: Vec<u8>,
 }
@@ -307,12 +298,6 @@ impl Lines {
                 None => return Ok(None),
             }
         }
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        self.driver.abort();
     }
 }
 

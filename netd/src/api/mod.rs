@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod docker;
+mod exchange;
 pub mod inspect;
 pub mod limits;
 mod listener;

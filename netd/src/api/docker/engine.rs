@@ -4,11 +4,12 @@
 
 use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Request, header::HOST};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
+
+use crate::api::exchange::exchange;
 
 /// dockerd may be busy, or starting, or waiting for this very plugin.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -111,26 +112,18 @@ async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Engine
 }
 
 async fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, EngineError> {
-    let stream = UnixStream::connect(socket).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let driver = tokio::spawn(connection);
-    let answer = async {
-        let request = Request::get(path)
-            .header(HOST, "docker")
-            .body(Empty::<Bytes>::new())
-            .unwrap_or_else(|_| unreachable!("the path is a constant"));
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(EngineError::Status(status.as_u16()));
-        }
-        let body =
-            Limited::new(response.into_body(), LIMIT).collect().await.map_err(EngineError::Body)?;
-        Ok(serde_json::from_slice(&body.to_bytes())?)
+    let request = Request::get(path)
+        .header(HOST, "docker")
+        .body(Full::default())
+        .unwrap_or_else(|_| unreachable!("the path is a constant"));
+    let (response, _driver) = exchange(UnixStream::connect(socket).await?, request).await?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(EngineError::Status(status.as_u16()));
     }
-    .await;
-    driver.abort();
-    answer
+    let body =
+        Limited::new(response.into_body(), LIMIT).collect().await.map_err(EngineError::Body)?;
+    Ok(serde_json::from_slice(&body.to_bytes())?)
 }
 
 #[cfg(test)]

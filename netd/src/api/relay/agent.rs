@@ -14,13 +14,13 @@ use axum::{
     response::Response,
 };
 use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use hyper::body::Bytes;
 use tokio::{
     net::UnixStream,
-    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+
+use crate::api::exchange::exchange;
 
 /// Between two looks for an agent that has gone.
 const LOOK: Duration = Duration::from_millis(20);
@@ -70,7 +70,7 @@ impl Agent {
         body: Bytes,
     ) -> Result<Response, AgentError> {
         let stream = self.connect().await?;
-        timeout(self.patience, exchange(stream, method, uri, body))
+        timeout(self.patience, ask(stream, method, uri, body))
             .await
             .map_err(|_| AgentError::Silent(self.patience))?
             .map_err(AgentError::Ended)
@@ -112,31 +112,15 @@ fn is_away(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-async fn exchange(
-    stream: UnixStream,
-    method: Method,
-    uri: Uri,
-    body: Bytes,
-) -> hyper::Result<Response> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with this call, whoever gives it up.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
+async fn ask(stream: UnixStream, method: Method, uri: Uri, body: Bytes) -> hyper::Result<Response> {
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     let host = header::HeaderValue::from_static("netd");
     request.headers_mut().insert(header::HOST, host);
-    let answer = sender.send_request(request).await;
-    let whole = match answer {
-        Ok(answer) => {
-            let (parts, body) = answer.into_parts();
-            body.collect().await.map(|body| (parts, body.to_bytes()))
-        }
-        Err(error) => Err(error),
-    };
-    let (parts, body) = whole?;
-    let mut response = Response::new(Body::from(body));
+    let (answer, _driver) = exchange(stream, request).await?;
+    let (parts, body) = answer.into_parts();
+    let mut response = Response::new(Body::from(body.collect().await?.to_bytes()));
     *response.status_mut() = parts.status;
     if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
         response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
