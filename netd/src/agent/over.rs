@@ -1,5 +1,6 @@
 //! Which flows end, because the address or the published port that they came
-//! about by is gone or means something else now.
+//! about by is gone or means something else now, or the host's address that
+//! they go out with.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,11 +16,13 @@ pub(super) struct Over {
     /// By published port and container: all of them, or those of other
     /// sources than these.
     pub(super) ports: HashMap<(PortKey, Address), Option<Vec<IpNetwork>>>,
+    /// By the source that they are masqueraded with.
+    pub(super) sources: HashSet<Address>,
 }
 
 impl Over {
     pub(super) fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.ports.is_empty()
+        self.addresses.is_empty() && self.ports.is_empty() && self.sources.is_empty()
     }
 
     /// Whether a flow in either of its directions is one of these.
@@ -27,7 +30,16 @@ impl Over {
         self.addresses.contains(&key.src)
             || self.addresses.contains(&key.dst)
             || self.addresses.contains(&flow.addr)
+            || !self.sources.is_empty() && self.has_source(key, flow)
             || !self.ports.is_empty() && self.has_port(&datapath::flows::asked(key, flow))
+    }
+
+    fn has_source(&self, key: &FlowKey, flow: &Flow) -> bool {
+        if !flow.has(Flow::ORIGINAL) {
+            // The answer's way: it arrives at the source.
+            return flow.has(Flow::REWRITE_DST) && self.sources.contains(&key.dst);
+        }
+        flow.has(Flow::REWRITE_SRC) && !flow.has(Flow::LOCAL) && self.sources.contains(&flow.addr)
     }
 
     fn has_port(&self, asked: &Asked) -> bool {
@@ -108,6 +120,19 @@ mod tests {
         assert!(!ends(&removed, entries(NEAR, [192, 0, 2, 9])));
         assert!(ends(&over(published("0.0.0.0"), None), entries(NEAR, [192, 0, 2, 9])));
         assert!(!ends(&over(published("::"), None), entries(NEAR, HOST)));
+    }
+
+    #[test]
+    fn flows_that_are_masqueraded_as_an_address_end_and_published_ones_do_not() {
+        let over = |ip| Over { sources: [Address::v4(ip)].into(), ..Over::default() };
+        let [(mut out, mut original), (mut back, mut reply)] = entries(WEB, FAR);
+        (original.addr, original.flags) = (Address::v4(HOST), Flow::ORIGINAL | Flow::REWRITE_SRC);
+        (back.src, back.dst) = (Address::v4(FAR), Address::v4(HOST));
+        (reply.addr, reply.flags) = (Address::v4(WEB), Flow::REWRITE_DST | Flow::LOCAL);
+        (out.zone, back.zone) = (Zone::Container as u8, Zone::Uplink as u8);
+        assert!(ends(&over(HOST), [(out, original), (back, reply)]));
+        assert!(!ends(&over(NEAR), [(out, original), (back, reply)]));
+        assert!(!ends(&over(HOST), entries(NEAR, HOST)));
     }
 
     #[test]

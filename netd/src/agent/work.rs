@@ -1,12 +1,8 @@
 //! The one [`Effects`]: kernel and datapath together, each doing its own ops.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use netd_common::abi::{self, Address, Be16, Flow, FlowKey, PortKey, PortTarget};
+use netd_common::abi::{self, Address, Be16, PortKey, PortTarget};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -92,19 +88,9 @@ impl Work {
 
     /// Ends the flows that go out with one of these as their source.
     pub(super) fn end_masquerades(&mut self, sources: &BTreeSet<IpAddr>) {
-        let sources: HashSet<Address> = sources.iter().copied().map(Address::from).collect();
-        let masqueraded = |key: &FlowKey, flow: &Flow| {
-            if !flow.has(Flow::ORIGINAL) {
-                // The answer's way: it arrives at the source.
-                return flow.has(Flow::REWRITE_DST) && sources.contains(&key.dst);
-            }
-            flow.has(Flow::REWRITE_SRC) && !flow.has(Flow::LOCAL) && sources.contains(&flow.addr)
-        };
-        match self.datapath.flows.end(masqueraded) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, ?sources, "ended flows of addresses that are gone"),
-            Err(error) => tracing::error!("failed to end flows: {error}"),
-        }
+        tracing::info!(?sources, "ending the flows of addresses that are gone");
+        self.over.sources.extend(sources.iter().copied().map(Address::from));
+        self.end_flows();
     }
 
     async fn apply_to_datapath(&mut self, op: &Op) -> Result<(), datapath::Error> {
