@@ -19,13 +19,16 @@ use crate::{
         ServiceError,
         docker::{
             Call,
-            engine::{self, EngineError, View},
-            types::{EndpointRef, RequestedAddress, RequestedPool},
+            engine::{EngineError, View},
+            types::{RequestedAddress, RequestedPool},
         },
     },
-    controller::{Plan, docker},
-    kernel::netns,
-    model::{Container, ContainerState, Endpoint, Id, Owner, PoolId},
+    controller::{
+        Plan,
+        docker::{self, Lost},
+    },
+    kernel::{netns, observe::Link},
+    model::{Container, Owner},
 };
 
 /// Between a call of Docker's and a look at its names: it tells them when its
@@ -41,26 +44,14 @@ const LEASE_PATIENCE: u32 = 5;
 
 type Result<T, E = ServiceError> = std::result::Result<T, E>;
 
-/// Something that may be lost.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Suspect {
-    /// In no sandbox, or its interface outside of it.
-    Outside(Id),
-    /// An address that no endpoint has.
-    Lease(PoolId, String),
-    /// Not in dockerd's own list.
-    Endpoint(Id),
-    Network(Id),
-    Pool(PoolId),
-}
-
 #[derive(Debug)]
 pub(super) struct Docker {
     /// dockerd's; `None`: it is not asked.
     socket: Option<PathBuf>,
     /// How long something is suspected before it is collected.
     patience: Duration,
-    suspects: HashMap<Suspect, Instant>,
+    /// Since when.
+    suspects: HashMap<Lost, Instant>,
     look: Instant,
     look_over: Instant,
     /// Since the last call.
@@ -93,15 +84,20 @@ impl Docker {
         self.look = Instant::now() + SOON;
     }
 
-    /// Whether it has been one for long enough; from now on, if not before.
-    fn is_overdue(&mut self, suspect: Suspect, patience: Duration) -> bool {
+    /// Those of `found` that have been suspected for long enough. One that is
+    /// no longer found, and is `like` them, is cleared of it.
+    fn overdue(&mut self, found: BTreeSet<Lost>, like: impl Fn(&Lost) -> bool) -> Vec<Lost> {
         let now = Instant::now();
-        now.duration_since(*self.suspects.entry(suspect).or_insert(now)) >= patience
-    }
-
-    /// Those that are no longer suspected are forgotten.
-    fn clear(&mut self, kind: fn(&Suspect) -> bool, still: &HashSet<Suspect>) {
-        self.suspects.retain(|suspect, _| !kind(suspect) || still.contains(suspect));
+        self.suspects.retain(|lost, _| !like(lost) || found.contains(lost));
+        let overdue = found.into_iter().filter(|lost| {
+            let patience = match lost {
+                Lost::Dead(_) => Duration::ZERO,
+                Lost::Lease(..) => self.patience * LEASE_PATIENCE,
+                _ => self.patience,
+            };
+            now.duration_since(*self.suspects.entry(lost.clone()).or_insert(now)) >= patience
+        });
+        overdue.collect()
     }
 }
 
@@ -118,8 +114,7 @@ impl Agent {
             }
             Call::DeleteNetwork(request) => {
                 let plan = docker::plan_docker_network_remove(&self.state, &request.network_id)?;
-                self.carry_out(&plan).await?;
-                self.refresh_host(Routes::AreTheSame).await?;
+                self.change_networks(&plan).await?;
                 json!({})
             }
             Call::CreateEndpoint(request) => {
@@ -131,7 +126,7 @@ impl Agent {
                 json!({ "Interface": chosen })
             }
             Call::EndpointInfo(request) => {
-                self.known_endpoint(request)?;
+                docker::endpoint_by_id(&self.state, &request.endpoint_id)?;
                 json!({ "Value": {} })
             }
             Call::Join(request) => {
@@ -186,18 +181,12 @@ impl Agent {
         Ok(json!({}))
     }
 
-    fn known_endpoint(&self, request: &EndpointRef) -> Result<()> {
-        let id = &request.endpoint_id;
-        let missing = || ServiceError::not_found(format!("endpoint {id} not found"));
-        docker::find_endpoint(&self.state, id).map(|_| ()).ok_or_else(missing)
-    }
-
     /// What is due by [`Docker::due`].
     pub(super) async fn docker_due(&mut self) {
         let now = Instant::now();
         if now >= self.docker.look_over {
             self.docker.look_over = now + self.docker.patience.min(LOOK_OVER);
-            self.collect_lost().await;
+            self.look_for_lost().await;
         }
         if now >= self.docker.look && !self.docker.asking {
             self.ask_docker();
@@ -206,10 +195,8 @@ impl Agent {
 
     /// Asks for Docker's names, if there is anything of Docker's.
     fn ask_docker(&mut self) {
-        let any = self.state.networks.values().any(|it| it.owner == Owner::Docker)
-            || !self.state.pools.is_empty();
         self.docker.look = Instant::now() + self.docker.patience;
-        let Some(socket) = self.docker.socket.clone().filter(|_| any) else { return };
+        let Some(socket) = self.docker.socket.clone().filter(|_| self.has_docker()) else { return };
         self.docker.asking = true;
         let notices = self.notices.clone();
         tokio::spawn(async move {
@@ -228,7 +215,9 @@ impl Agent {
                 if let Err(error) = self.carry_out(&plan).await {
                     tracing::error!("failed to note Docker's names: {}", error.message);
                 }
-                self.collect_forgotten(&view).await;
+                let unlisted = docker::unlisted(&self.state, &view);
+                let overdue = self.docker.overdue(unlisted, Lost::is_unlisted);
+                self.collect(overdue).await;
             }
             Err(error) => {
                 let error = anyhow::Error::from(error);
@@ -252,144 +241,53 @@ impl Agent {
             })
     }
 
-    /// Endpoints whose sandbox is gone, at once; those that are outside of
-    /// one, and leases of nobody, after a while.
-    pub(super) async fn collect_lost(&mut self) {
-        if self.docker_endpoints().next().is_none() && self.state.pools.is_empty() {
+    fn has_docker(&self) -> bool {
+        self.state.networks.values().any(|it| it.owner == Owner::Docker)
+            || !self.state.pools.is_empty()
+    }
+
+    /// Without a look at the host in hand.
+    pub(super) async fn look_for_lost(&mut self) {
+        if !self.has_docker() {
+            return;
+        }
+        match self.work.kernel.netlink.links().await {
+            Ok(links) => self.collect_lost(&links).await,
+            Err(error) => tracing::error!("failed to list the links: {error}"),
+        }
+    }
+
+    /// What the host's links say is lost.
+    pub(super) async fn collect_lost(&mut self, links: &[Link]) {
+        if !self.has_docker() {
             self.docker.suspects.clear();
             return;
         }
-        let links: BTreeSet<String> = match self.work.kernel.netlink.links().await {
-            Ok(links) => links.into_iter().map(|link| link.name).collect(),
-            Err(error) => return tracing::error!("failed to list the links: {error}"),
-        };
-        let (mut dead, mut suspects) = (vec![], HashSet::new());
-        for (container, endpoint) in self.docker_endpoints() {
-            let joined = container.state == ContainerState::Joined;
-            let there = |link: &crate::model::IfName| links.contains(link.as_str());
-            if joined && !there(&endpoint.host_link) {
-                if !netns::exists(&container.netns) {
-                    dead.push(endpoint.id.clone());
-                }
-            } else if !joined || there(&endpoint.container_link) {
-                suspects.insert(Suspect::Outside(endpoint.id.clone()));
-            }
-        }
-        for id in dead {
-            self.forget_endpoint(&id, "its sandbox is gone").await;
-        }
-        let strayed = docker::strayed_leases(&self.state);
-        suspects.extend(strayed.iter().map(|lease| {
-            Suspect::Lease(PoolId::from(lease.pool_id.clone()), lease.address.clone())
-        }));
-        self.docker.clear(|it| matches!(it, Suspect::Outside(_) | Suspect::Lease(..)), &suspects);
-        let patience = self.docker.patience;
-        for suspect in suspects {
-            match &suspect {
-                Suspect::Outside(id) => {
-                    let id = id.clone();
-                    if self.docker.is_overdue(suspect, patience) {
-                        self.forget_endpoint(&id, "it has been in no sandbox for too long").await;
-                    }
-                }
-                Suspect::Lease(pool, address) => {
-                    let lease = strayed
-                        .iter()
-                        .find(|it| it.pool_id == pool.as_str() && it.address == *address);
-                    if let Some(lease) = lease
-                        && self.docker.is_overdue(suspect.clone(), patience * LEASE_PATIENCE)
-                    {
-                        tracing::warn!(address, "collected an address that no endpoint has");
-                        self.collected(docker::plan_release_address(&self.state, lease)).await;
-                    }
-                }
-                _ => {}
-            }
-        }
+        let names: HashSet<_> = links.iter().map(|link| link.name.as_str()).collect();
+        let lost = docker::lost(&self.state, |name| names.contains(name), netns::exists);
+        let overdue = self.docker.overdue(lost, |it| !it.is_unlisted());
+        self.collect(overdue).await;
     }
 
     /// After a boot no endpoint is left, nor is an address in use.
     pub(super) async fn release_leases_of_last_boot(&mut self) {
-        for lease in docker::strayed_leases(&self.state) {
-            self.collected(docker::plan_release_address(&self.state, &lease)).await;
+        let plan = docker::plan_release_strayed(&self.state);
+        if let Err(error) = self.carry_out(&plan).await {
+            tracing::error!("failed to release addresses: {}", error.message);
         }
     }
 
-    /// What dockerd does not list, in two looks that are far enough apart.
-    async fn collect_forgotten(&mut self, view: &View) {
-        let endpoints: HashSet<&str> =
-            view.containers.iter().flat_map(engine::Container::endpoints).collect();
-        let networks: HashSet<&str> = view.networks.iter().map(|it| it.id.as_str()).collect();
-        let configs = view.networks.iter().flat_map(|it| it.ipam.config.iter().flatten());
-        let subnets: HashSet<&str> = configs.map(|it| it.subnet.as_str()).collect();
-        let mut suspects: HashSet<Suspect> = HashSet::new();
-        for (_, endpoint) in self.docker_endpoints() {
-            if !endpoints.contains(endpoint.id.as_str()) {
-                suspects.insert(Suspect::Endpoint(endpoint.id.clone()));
+    async fn collect(&mut self, overdue: Vec<Lost>) {
+        for lost in overdue {
+            tracing::warn!("collected what Docker has lost: {lost}");
+            let done = match docker::plan_collect(&self.state, &lost) {
+                Ok(plan) if matches!(lost, Lost::Network(_)) => self.change_networks(&plan).await,
+                Ok(plan) => self.carry_out(&plan).await,
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = done {
+                tracing::error!("failed to collect it: {}", error.message);
             }
         }
-        for network in self.state.networks.values().filter(|it| it.owner == Owner::Docker) {
-            if !networks.contains(network.id.as_str()) {
-                suspects.insert(Suspect::Network(network.id.clone()));
-            }
-        }
-        for pool in self.state.pools.values() {
-            if !subnets.contains(pool.subnet.to_string().as_str()) {
-                suspects.insert(Suspect::Pool(pool.id.clone()));
-            }
-        }
-        let kind = |it: &Suspect| {
-            matches!(it, Suspect::Endpoint(_) | Suspect::Network(_) | Suspect::Pool(_))
-        };
-        self.docker.clear(kind, &suspects);
-        // A network's endpoints go with it.
-        let patience = self.docker.patience;
-        for suspect in suspects {
-            if !self.docker.is_overdue(suspect.clone(), patience) {
-                continue;
-            }
-            match suspect {
-                Suspect::Endpoint(id) => {
-                    self.forget_endpoint(&id, "Docker does not know it").await;
-                }
-                Suspect::Network(id) => {
-                    tracing::warn!(
-                        network = id.short(),
-                        "collected a network that Docker does not know"
-                    );
-                    let plan = docker::plan_docker_network_remove(&self.state, id.as_str());
-                    self.collected(plan).await;
-                    if let Err(error) = self.refresh_host(Routes::AreTheSame).await {
-                        tracing::error!("failed to follow the host's links: {error:#}");
-                    }
-                }
-                Suspect::Pool(id) => {
-                    tracing::warn!(pool = %id, "collected an address pool that Docker does not know");
-                    let pool = crate::api::docker::types::PoolRef { pool_id: id.to_string() };
-                    self.collected(Ok(docker::plan_release_pool(&self.state, &pool))).await;
-                }
-                _ => {}
-            }
-        }
-    }
-
-    async fn forget_endpoint(&mut self, id: &Id, why: &str) {
-        tracing::warn!(endpoint = id.short(), why, "collected an endpoint of Docker's");
-        self.collected(docker::plan_forget_endpoint(&self.state, id)).await;
-    }
-
-    async fn collected(&mut self, plan: Result<Plan, crate::controller::Error>) {
-        let done = match plan {
-            Ok(plan) => self.carry_out(&plan).await,
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = done {
-            tracing::error!("failed to collect what Docker has lost: {}", error.message);
-        }
-    }
-
-    fn docker_endpoints(&self) -> impl Iterator<Item = (&Container, &Endpoint)> {
-        let containers = self.state.containers.values().filter(|it| it.owner == Owner::Docker);
-        containers.flat_map(|it| it.endpoints.iter().map(move |endpoint| (it, endpoint)))
     }
 }

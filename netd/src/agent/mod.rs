@@ -131,7 +131,6 @@ impl Agent {
                     if let Err(error) = self.follow().await {
                         tracing::error!("failed to follow the host's links: {error:#}");
                     }
-                    self.collect_lost().await;
                 }
                 () = tokio::time::sleep_until(self.docker.due()) => self.docker_due().await,
                 _ = sweep.tick() => {

@@ -97,6 +97,7 @@ impl Agent {
             look = self.look(Routes::MayHaveChanged).await?;
         }
         self.mend(&look.links.iter().map(|link| link.index).collect::<Vec<_>>());
+        self.collect_lost(&look.links).await;
         self.tell_host(look).await
     }
 

@@ -133,14 +133,19 @@ impl Agent {
 
     async fn network_prune(&mut self) -> Result<Pruned> {
         let (plan, names) = controller::plan_prune(&self.state);
-        self.carry_out(&plan).await?;
-        self.refresh_host(Routes::AreTheSame).await?;
+        self.change_networks(&plan).await?;
         Ok(Pruned { networks_deleted: names.iter().map(ToString::to_string).collect() })
     }
 
     async fn network_remove(&mut self, name: &str) -> Result<()> {
         let plan = controller::plan_network_remove(&self.state, name)?;
-        self.carry_out(&plan).await?;
+        self.change_networks(&plan).await
+    }
+
+    /// Carries out a plan of networks: their gateways are addresses of the
+    /// host's.
+    pub(super) async fn change_networks(&mut self, plan: &Plan) -> Result<()> {
+        self.carry_out(plan).await?;
         Ok(self.refresh_host(Routes::AreTheSame).await?)
     }
 

@@ -228,7 +228,7 @@ impl Agent {
             controller::plan_default_network(&self.state, &host).map_err(ServiceError::from)?;
         self.carry_out(&plan).await?;
         self.release_dead(rebooted).await;
-        self.collect_lost().await;
+        self.look_for_lost().await;
         // Links that are gone first: they get their old numbers, and what was
         // in the containers with them.
         if rebooted {

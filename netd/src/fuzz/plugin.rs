@@ -86,7 +86,7 @@ fn plan(world: &World, call: &Call) -> Option<Result<Plan, Error>> {
         Call::DeleteNetwork(it) => docker::plan_docker_network_remove(state, &it.network_id),
         Call::CreateEndpoint(it) => docker::plan_create_endpoint(state, host, it).map(|it| it.0),
         Call::EndpointInfo(it) => {
-            let _ = docker::find_endpoint(state, &it.endpoint_id);
+            let _ = docker::endpoint_by_id(state, &it.endpoint_id);
             return None;
         }
         Call::Join(it) => docker::plan_join(state, it).map(|it| it.0),
@@ -118,7 +118,7 @@ fn end(world: &mut World) {
         .map(|it| it.id.clone())
         .collect();
     for id in endpoints {
-        let plan = docker::plan_forget_endpoint(&world.state, &id);
+        let plan = docker::plan_collect(&world.state, &docker::Lost::Endpoint(id));
         world.run(plan.expect("any endpoint can be forgotten"));
     }
     assert!(world.state.containers.is_empty());

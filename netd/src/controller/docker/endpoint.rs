@@ -120,8 +120,7 @@ pub fn plan_join(state: &State, request: &Join) -> Result<(Plan, Joined)> {
         },
     };
     record.endpoints.append(&mut taken);
-    plan.changes.extend(rest);
-    plan.changes.push(Change::PutContainer(record));
+    plan.changes.extend(instead(container, rest.into_iter().chain([record])));
     Ok((plan, answer))
 }
 
@@ -158,8 +157,8 @@ pub fn plan_leave(state: &State, request: &EndpointRef) -> Result<Plan> {
     for endpoint in &mut taken {
         ports::close(&mut plan, network, endpoint);
     }
-    plan.changes.extend(rest);
-    plan.changes.push(Change::PutContainer(alone(taken, &endpoint.id, &container.created)?));
+    let left = alone(taken, &endpoint.id, &container.created)?;
+    plan.changes.extend(instead(container, rest.into_iter().chain([left])));
     Ok(plan)
 }
 
@@ -174,7 +173,7 @@ pub fn plan_delete_endpoint(state: &State, request: &EndpointRef) -> Result<Plan
 
 /// An endpoint that Docker will never delete: its addresses go back to their
 /// pools too.
-pub fn plan_forget_endpoint(state: &State, id: &Id) -> Result<Plan> {
+pub(super) fn plan_forget_endpoint(state: &State, id: &Id) -> Result<Plan> {
     let mut plan = Plan::default();
     let Some((container, endpoint)) = find_endpoint(state, id.as_str()) else { return Ok(plan) };
     forget(state, &mut plan, container, &[id])?;
@@ -199,25 +198,33 @@ pub(super) fn forget(
     for endpoint in &gone {
         plan.revert_all(endpoint::ops(state, network_of(state, endpoint)?, endpoint, None));
     }
-    plan.changes.extend(rest);
+    plan.changes.extend(instead(container, rest));
     Ok(())
 }
 
-/// Endpoints taken out of their record, and the changes that leave it without
-/// them. One that is called after an endpoint which goes is called after one
-/// that stays; one without endpoints is of nothing.
-fn without(container: &Container, ids: &[&Id]) -> (Vec<Endpoint>, Vec<Change>) {
+/// Endpoints taken out of their record, and what is left of it. A record that
+/// is called after an endpoint which goes is called after one that stays; one
+/// without endpoints is of nothing.
+fn without(container: &Container, ids: &[&Id]) -> (Vec<Endpoint>, Option<Container>) {
     let (taken, kept): (Vec<_>, Vec<_>) =
         container.endpoints.iter().cloned().partition(|endpoint| ids.contains(&&endpoint.id));
-    let mut changes = vec![Change::RemoveContainer(container.id.clone())];
-    if let Some(first) = kept.first() {
-        let mut rest = Container { endpoints: kept.clone(), ..container.clone() };
+    let rest = kept.first().map(|first| first.id.clone()).map(|first| {
+        let mut rest = Container { endpoints: kept, ..container.clone() };
         if ids.contains(&&container.id)
-            && let Ok(name) = name_of(&first.id)
+            && let Ok(name) = name_of(&first)
         {
-            (rest.id, rest.name) = (first.id.clone(), name);
+            (rest.id, rest.name) = (first, name);
         }
-        changes.push(Change::PutContainer(rest));
-    }
-    (taken, changes)
+        rest
+    });
+    (taken, rest)
+}
+
+/// The changes that put records in one's place, which stays where one of them
+/// has its id.
+fn instead(old: &Container, new: impl IntoIterator<Item = Container>) -> Vec<Change> {
+    let new: Vec<_> = new.into_iter().collect();
+    let is_gone = new.iter().all(|record| record.id != old.id);
+    let gone = is_gone.then(|| Change::RemoveContainer(old.id.clone()));
+    gone.into_iter().chain(new.into_iter().map(Change::PutContainer)).collect()
 }

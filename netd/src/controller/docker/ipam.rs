@@ -126,37 +126,40 @@ pub fn plan_request_address(state: &State, request: &AddressRef) -> Result<(Plan
     Ok((plan, address))
 }
 
-/// `ReleaseAddress`. One that nobody has is free. One that an endpoint still
-/// has is kept until that goes: after a crash of its own Docker gives back
-/// addresses of endpoints that it has not deleted.
+/// `ReleaseAddress`.
 pub fn plan_release_address(state: &State, request: &AddressRef) -> Result<Plan> {
-    let mut plan = Plan::default();
-    let Some(pool) = state.pools.get(&PoolId::from(request.pool_id.clone())) else {
-        return Ok(plan);
-    };
-    let ip = address_of("address", &request.address)?;
-    if pool.leases.contains(&ip) && !endpoint_addresses(state, pool).any(|used| used == ip) {
-        plan.changes.push(Change::Release(pool.id.clone(), ip));
+    let id = PoolId::from(request.pool_id.clone());
+    if !state.pools.contains_key(&id) {
+        return Ok(Plan::default());
     }
-    Ok(plan)
+    Ok(plan_release(state, &id, address_of("address", &request.address)?))
+}
+
+/// One that nobody has is free. One that an endpoint still has is kept until
+/// that goes: after a crash of its own Docker gives back addresses of endpoints
+/// that it has not deleted.
+pub(super) fn plan_release(state: &State, id: &PoolId, ip: IpAddr) -> Plan {
+    let mut plan = Plan::default();
+    let pool = state.pools.get(id).filter(|pool| pool.leases.contains(&ip));
+    if pool.is_some_and(|pool| !endpoint_addresses(state, pool).any(|used| used == ip)) {
+        plan.changes.push(Change::Release(id.clone(), ip));
+    }
+    plan
 }
 
 /// Leases of netd's networks that no endpoint has, and neither the gateway:
 /// Docker has died between two requests, if it stays so.
-pub fn strayed_leases(state: &State) -> Vec<AddressRef> {
-    let mut strayed = vec![];
-    for pool in state.pools.values() {
+pub(super) fn strayed_leases(state: &State) -> impl Iterator<Item = (&PoolId, IpAddr)> {
+    state.pools.values().flat_map(move |pool| {
         // Of another driver's network netd knows no endpoint.
-        let Some(network) = network_of(state, pool) else { continue };
-        let used = set_aside(network, pool).chain(endpoint_addresses(state, pool)).collect();
-        let stray = pool.leases.difference(&used);
-        strayed.extend(stray.map(|ip| AddressRef {
-            pool_id: pool.id.to_string(),
-            address: ip.to_string(),
-            options: BTreeMap::new(),
-        }));
-    }
-    strayed
+        let network = network_of(state, pool).into_iter();
+        network.flat_map(move |network| {
+            let used: BTreeSet<IpAddr> =
+                set_aside(network, pool).chain(endpoint_addresses(state, pool)).collect();
+            let stray = pool.leases.iter().filter(move |ip| !used.contains(ip));
+            stray.map(|ip| (&pool.id, *ip))
+        })
+    })
 }
 
 /// Docker's network of the pool's subnet, once it is there.

@@ -9,17 +9,14 @@
 
 mod endpoint;
 mod ipam;
+mod lost;
 mod names;
 mod network;
 mod ports;
 
-pub use endpoint::{
-    plan_create_endpoint, plan_delete_endpoint, plan_forget_endpoint, plan_join, plan_leave,
-};
-pub use ipam::{
-    plan_release_address, plan_release_pool, plan_request_address, plan_request_pool,
-    strayed_leases,
-};
+pub use endpoint::{plan_create_endpoint, plan_delete_endpoint, plan_join, plan_leave};
+pub use ipam::{plan_release_address, plan_release_pool, plan_request_address, plan_request_pool};
+pub use lost::{Lost, lost, plan_collect, plan_release_strayed, unlisted};
 pub use names::plan_names;
 pub use network::{plan_docker_network, plan_docker_network_remove};
 pub use ports::{plan_program, plan_revoke};
@@ -37,17 +34,18 @@ fn find_network<'a>(state: &'a State, id: &str) -> Option<&'a Network> {
     state.networks.get(&id).filter(|network| network.owner == Owner::Docker)
 }
 
-/// An endpoint of Docker's by its id, and the record that it is in.
-pub fn find_endpoint<'a>(state: &'a State, id: &str) -> Option<(&'a Container, &'a Endpoint)> {
-    state.containers.values().filter(|container| container.owner == Owner::Docker).find_map(
-        |container| {
-            let endpoint = container.endpoints.iter().find(|it| it.id.as_str() == id)?;
-            Some((container, endpoint))
-        },
-    )
+/// Docker's endpoints, and the records that they are in.
+fn endpoints(state: &State) -> impl Iterator<Item = (&Container, &Endpoint)> {
+    let containers = state.containers.values().filter(|it| it.owner == Owner::Docker);
+    containers.flat_map(|it| it.endpoints.iter().map(move |endpoint| (it, endpoint)))
 }
 
-fn endpoint_by_id<'a>(state: &'a State, id: &str) -> Result<(&'a Container, &'a Endpoint)> {
+fn find_endpoint<'a>(state: &'a State, id: &str) -> Option<(&'a Container, &'a Endpoint)> {
+    endpoints(state).find(|(_, endpoint)| endpoint.id.as_str() == id)
+}
+
+/// An endpoint of Docker's by its id, and the record that it is in.
+pub fn endpoint_by_id<'a>(state: &'a State, id: &str) -> Result<(&'a Container, &'a Endpoint)> {
     find_endpoint(state, id).ok_or_else(|| Error::NoSuchEndpoint(id.to_owned()))
 }
 

@@ -14,11 +14,11 @@ use crate::{
     model::ContainerState,
 };
 
-const NET: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+pub(super) const NET: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 pub(super) const WEB: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const DB: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const CONTAINER: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
-const SANDBOX: &str = "/var/run/docker/netns/0123456789ab";
+pub(super) const SANDBOX: &str = "/var/run/docker/netns/0123456789ab";
 
 pub(super) fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -53,7 +53,7 @@ impl World {
         Ok(chosen)
     }
 
-    fn join(&mut self, id: &str, sandbox: &str) -> Result<Joined, Error> {
+    pub(super) fn join(&mut self, id: &str, sandbox: &str) -> Result<Joined, Error> {
         let mut request = endpoint(id);
         request["SandboxKey"] = json!(sandbox);
         let (plan, joined) = docker::plan_join(&self.state, &read(request))?;

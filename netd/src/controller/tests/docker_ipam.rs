@@ -3,13 +3,10 @@
 use serde_json::json;
 
 use super::{
-    docker::{WEB, network, read},
+    docker::read,
     fixture::{World, text},
 };
-use crate::{
-    controller::{Plan, docker},
-    model::Id,
-};
+use crate::controller::{Plan, docker};
 
 #[test]
 fn pools_are_given_once_and_step_around_each_other() {
@@ -78,24 +75,4 @@ fn addresses_are_leased_with_dockers_texts() {
     assert_eq!(world.lease(&pool, "", false).unwrap(), "172.30.5.2/16");
     assert_eq!(text(world.lease("nowhere", "", false)), "address pool nowhere not found");
     world.release("nowhere", "10.0.0.1");
-}
-
-#[test]
-fn a_lease_of_a_living_endpoint_stays_and_a_strayed_one_is_seen() {
-    let mut world = World::new();
-    let pool = world.pool(json!({ "Pool": "172.30.0.0/16" })).unwrap();
-    assert_eq!(world.lease(&pool, "", true).unwrap(), "172.30.0.1/16");
-    world.docker_network(&network("172.30.0.0/16", &json!({}))).unwrap();
-    assert_eq!(world.lease(&pool, "172.30.0.10", false).unwrap(), "172.30.0.10/16");
-    let strayed = docker::strayed_leases(&world.state);
-    assert_eq!(strayed.iter().map(|it| it.address.as_str()).collect::<Vec<_>>(), ["172.30.0.10"]);
-    world.create_endpoint(WEB, json!({ "Address": "172.30.0.10/16" })).unwrap();
-    assert!(docker::strayed_leases(&world.state).is_empty());
-    world.release(&pool, "172.30.0.10");
-    assert_eq!(text(world.lease(&pool, "172.30.0.10", false)), "Address already in use");
-    // What netd collects takes its lease with it.
-    let id = Id::try_from(WEB.to_owned()).unwrap();
-    let plan = docker::plan_forget_endpoint(&world.state, &id).unwrap();
-    world.run(plan);
-    assert_eq!(world.lease(&pool, "172.30.0.10", false).unwrap(), "172.30.0.10/16");
 }
