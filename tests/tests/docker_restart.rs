@@ -69,44 +69,35 @@ impl Scene {
     }
 }
 
-fn containers_outlive_dockerd(end: fn(&mut Docker)) {
+/// One of the two goes away, and comes back.
+fn containers_outlive(goes: impl FnOnce(&mut Scene), comes: impl FnOnce(&mut Scene)) {
     let mut scene = Scene::set();
     scene.goes_on("before");
-    end(&mut scene.docker);
-    scene.goes_on("while no dockerd runs");
-    scene.docker.start_again();
+    goes(&mut scene);
+    scene.goes_on("while it is away");
+    comes(&mut scene);
     scene.goes_on("after");
     scene.works_and_ends();
 }
 
 #[test]
 fn containers_do_not_notice_that_dockerd_restarts() {
-    containers_outlive_dockerd(Docker::stop);
+    containers_outlive(|scene| scene.docker.stop(), |scene| scene.docker.start_again());
 }
 
 #[test]
 fn containers_do_not_notice_that_dockerd_is_killed() {
-    containers_outlive_dockerd(Docker::kill);
-}
-
-fn containers_outlive_the_agent(end: fn(&mut Agent)) {
-    let mut scene = Scene::set();
-    scene.goes_on("before");
-    end(&mut scene.agent);
-    scene.goes_on("while no agent runs");
-    scene.agent.start_again();
-    scene.goes_on("after");
-    scene.works_and_ends();
+    containers_outlive(|scene| scene.docker.kill(), |scene| scene.docker.start_again());
 }
 
 #[test]
 fn containers_do_not_notice_that_the_agent_restarts() {
-    containers_outlive_the_agent(Agent::stop);
+    containers_outlive(|scene| scene.agent.stop(), |scene| scene.agent.start_again());
 }
 
 #[test]
 fn containers_do_not_notice_that_the_agent_is_killed() {
-    containers_outlive_the_agent(Agent::kill);
+    containers_outlive(|scene| scene.agent.kill(), |scene| scene.agent.start_again());
 }
 
 #[test]

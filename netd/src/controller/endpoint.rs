@@ -34,23 +34,16 @@ pub(super) fn create(
     fixed: Fixed,
     others: &[Endpoint],
 ) -> Result<Endpoint> {
-    let (address, address6) = addresses(state, network, fixed)?;
+    let endpoint = create_outside(state, network, id, fixed, None)?;
     let routed = !network.internal;
     Ok(Endpoint {
-        host_link: IfName::from_id("nd", &id, LINK_DIGITS),
         container_link: container_link(network, others)?,
-        network: network.id.clone(),
-        address,
-        address6,
-        mac: mac(address.ip(), &id),
         // They stay with the first that has them.
         default_route: routed && !others.iter().any(|other| other.default_route),
         default_route6: routed
-            && address6.is_some()
+            && endpoint.address6.is_some()
             && !others.iter().any(|other| other.default_route6),
-        annex: annex(state, network)?,
-        ports: vec![],
-        id,
+        ..endpoint
     })
 }
 
