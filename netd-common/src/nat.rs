@@ -198,10 +198,15 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The `n`th port to try for a flow whose hash is `hash`; host byte order.
-    /// 0: there is no port to take.
+    /// The `n`th port to try for a flow from port `sport` whose other parts'
+    /// hash is `hash`; all in host byte order. 0: there is no port to take.
+    ///
+    /// The first is the client's own port, moved into the range by a distance
+    /// that only its peer shares (RFC 6056, algorithm 3). The client's kernel
+    /// reuses a port when it may, and so does whoever sees the moved one: what
+    /// is in `TIME_WAIT` there is not met by the SYN of another connection.
     #[inline(always)]
-    pub fn nth(&self, hash: u32, n: u32) -> u16 {
+    pub fn nth(&self, hash: u32, sport: u16, n: u32) -> u16 {
         let (low, high) = (self.low, self.high);
         let low_len = (u32::from(low.last) + 1).saturating_sub(u32::from(low.first));
         let high_len = (u32::from(high.last) + 1).saturating_sub(u32::from(high.first));
@@ -209,12 +214,14 @@ impl Ports {
         if total == 0 {
             return 0;
         }
-        // Each try is a draw of its own: steps of any fixed length leave the
-        // same ports for the end, and miss them all. Multiply and shift spreads
-        // a hash without a division.
-        let start = if n == 0 { hash } else { mix(hash, n.wrapping_mul(0x9e37_79b1)) };
-        #[allow(clippy::cast_possible_truncation)] // below `total`, which is below 2^17
-        let index = ((u64::from(start) * u64::from(total)) >> 32) as u32;
+        let sport = u32::from(sport);
+        let index = if n == 0 {
+            (spread(hash, total) + sport) % total
+        } else {
+            // Each try is a draw of its own: steps of any fixed length leave
+            // the same ports for the end, and miss them all.
+            spread(mix(mix(hash, sport), n.wrapping_mul(0x9e37_79b1)), total)
+        };
         let port = if index < low_len {
             u32::from(low.first) + index
         } else {
@@ -227,25 +234,45 @@ impl Ports {
     }
 }
 
+/// A number below `total` that is as even as `hash` is; multiply and shift
+/// need no division.
+#[inline(always)]
+const fn spread(hash: u32, total: u32) -> u32 {
+    #[allow(clippy::cast_possible_truncation)] // below `total`
+    {
+        ((hash as u64 * total as u64) >> 32) as u32
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Ports;
     use crate::{abi::PortRange, tuple::mix};
 
+    const PORTS: Ports = Ports {
+        low: PortRange { first: 1024, last: 1523 },
+        high: PortRange { first: 1524, last: 2023 },
+    };
+
+    /// Which of the 1,000 ports are taken.
+    struct Taken([bool; 1000]);
+
+    impl Taken {
+        /// Whether it was free.
+        fn take(&mut self, port: u16) -> bool {
+            !core::mem::replace(&mut self.0[usize::from(port) - 1024], true)
+        }
+    }
+
     /// How many of 1,000 ports are taken when the first of many flows finds
     /// none in 256 tries.
     fn filled(seed: u32) -> usize {
-        let ports = Ports {
-            low: PortRange { first: 1024, last: 2023 },
-            high: PortRange { first: 1, last: 0 },
+        let mut taken = Taken([false; 1000]);
+        let mut claim = |client: u32, sport: u16| {
+            (0..256).any(|n| taken.take(PORTS.nth(mix(seed, client), sport, n)))
         };
-        let mut taken = [false; 1000];
-        let claim = |flow: u32, taken: &mut [bool; 1000]| {
-            let tries = (0..256).map(|n| usize::from(ports.nth(mix(seed, flow), n)) - 1024);
-            let mut free = tries.filter(|port| !taken[*port]);
-            free.next().map(|port| taken[port] = true)
-        };
-        (0..1000).take_while(|flow| claim(*flow, &mut taken).is_some()).count()
+        let flows = (0..100).flat_map(|sport| (0..10).map(move |client| (client, sport)));
+        flows.take_while(|(client, sport)| claim(*client, *sport)).count()
     }
 
     #[test]
@@ -254,5 +281,14 @@ mod tests {
             let filled = filled(seed);
             assert!(filled >= 950, "{filled} of 1000 with seed {seed}");
         }
+    }
+
+    #[test]
+    fn a_clients_ports_stay_apart_and_come_again() {
+        let mut taken = Taken([false; 1000]);
+        let first = |sport| PORTS.nth(mix(7, 1), sport, 0);
+        assert!((40_000..41_000).all(|sport| taken.take(first(sport))));
+        let other = |sport| PORTS.nth(mix(7, 2), sport, 0);
+        assert!((40_000..41_000).all(|sport| first(sport) != other(sport)), "another peer's");
     }
 }

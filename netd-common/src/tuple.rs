@@ -3,14 +3,14 @@
 use crate::abi::{Address, FlowKey};
 
 impl FlowKey {
-    /// A hash that an outsider can't predict without `seed`. Not
-    /// cryptographic: it only spreads the start of the search for SNAT ports.
+    /// A hash of all but the source port that an outsider can't predict without
+    /// `seed`. Not cryptographic: it only spreads the start of the search for
+    /// SNAT ports.
     #[inline(always)]
     pub const fn hash(&self, seed: u32) -> u32 {
-        let mut hash = mix_address(seed, &self.src);
-        hash = mix_address(hash, &self.dst);
-        hash = mix(hash, (self.sport.0 as u32) << 16 | self.dport.0 as u32);
-        mix(hash, self.proto as u32)
+        let hash = mix_address(seed, &self.src);
+        let hash = mix_address(hash, &self.dst);
+        mix(hash, (self.proto as u32) << 16 | self.dport.0 as u32)
     }
 }
 

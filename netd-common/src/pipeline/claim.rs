@@ -167,8 +167,8 @@ struct Search<'a> {
 impl<W: World> Turn<W> for Search<'_> {
     #[inline(always)]
     fn turn(&mut self, world: &mut W, n: u32) -> bool {
-        let port = self.ports.nth(self.hash, n);
         let Scratch { headers, draft, .. } = &mut *self.scratch;
+        let port = self.ports.nth(self.hash, headers.key.sport.to_host(), n);
         // An echo's identifier is no port that anyone reserves.
         let numbered = matches!(headers.key.proto, PROTO_TCP | PROTO_UDP);
         if port == 0 || numbered && world.is_reserved_port(port) {
