@@ -149,6 +149,8 @@ impl Toolchain {
                 [
                     "-Cdebuginfo=2".to_owned(),
                     "-Clink-arg=--btf".to_owned(),
+                    // With it, what is zeroed is zeroed by a loop over its bytes.
+                    "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
                     format!("-Clinker={}", self.linker.display()),
                 ]
                 .join("\x1f"),
