@@ -61,6 +61,13 @@ pub enum Next {
     Restart,
 }
 
+/// Whether a segment with these flags can move a flow in `state` (a [`State`]):
+/// by all others it stays ([`Next::Stay`]).
+#[inline(always)]
+pub const fn may_move(state: u8, tcp_flags: u8) -> bool {
+    tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) != 0 || state == State::Reset as u8
+}
+
 /// `own_fin`, `twin_fin`: whether this and the other direction sent a FIN.
 #[inline(always)]
 pub const fn next(state: State, tcp_flags: u8, own_fin: bool, twin_fin: bool) -> Next {
@@ -131,6 +138,16 @@ mod tests {
         assert_eq!(reset, Next::Become { state: State::Reset, fin: false });
         let back = next(State::Reset, TCP_ACK, false, false);
         assert_eq!(back, Next::Become { state: State::Established, fin: false });
+    }
+
+    #[test]
+    fn what_cannot_move_a_flow_leaves_it_as_it_is() {
+        for (state, flags) in (0..=4).flat_map(|state| (0..64).map(move |flags| (state, flags))) {
+            let moves = [(false, false), (false, true), (true, false), (true, true)]
+                .iter()
+                .any(|(own, twin)| next(State::from_u8(state), flags, *own, *twin) != Next::Stay);
+            assert!(may_move(state, flags) || !moves, "{state} {flags:#x}");
+        }
     }
 
     #[test]

@@ -84,6 +84,10 @@ static SLOW: ProgramArray = ProgramArray::pinned(HOOKS, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// A flow on its way from `EMBRYONIC` to `FLOWS`: no room for it on the stack.
+#[map]
+static PROMOTED: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
+
 #[inline(always)]
 pub(crate) fn scratch<'a>() -> Option<&'a mut Scratch> {
     // SAFETY: the slot is this CPU's own for the program's whole run; zeroes
@@ -188,18 +192,16 @@ impl Tables for Host {
         let Some(embryo) = EMBRYONIC.get_ptr_mut(key) else {
             return false;
         };
-        // SAFETY: as in `flow`. The value goes from map to map: it never
-        // takes room on the stack.
-        let embryo = unsafe { &*embryo };
-        if FLOWS.insert(key, embryo, 0).is_err() {
+        let Some(flow) = PROMOTED.get_ptr_mut(0) else {
             return false;
+        };
+        // SAFETY: as in `flow` and in `scratch`. The copy alone is moved: by
+        // its state an embryo is told from a flow.
+        unsafe {
+            *flow = *embryo;
+            (*flow).state = state as u8;
+            FLOWS.insert(key, &*flow, 0).is_ok()
         }
-        // In the copy alone: by its state an embryo is told from a flow.
-        if let Some(flow) = FLOWS.get_ptr_mut(key) {
-            // SAFETY: as in `flow`.
-            unsafe { (*flow).state = state as u8 };
-        }
-        true
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     abi::{
         Flow, FlowKey,
-        wire::{ETHERNET_LEN, PROTO_TCP, TCP_FIN, TCP_RST, TCP_SYN},
+        wire::{ETHERNET_LEN, PROTO_TCP, TCP_RST, TCP_SYN},
     },
     conntrack::{self, Next, State},
     nat,
@@ -16,8 +16,8 @@ use crate::{
     verdict::{DropReason, Verdict},
 };
 
-/// Forwards a packet of an answered flow in its steady state. Undecided: there
-/// is no such flow, its state moves, or its route is old.
+/// Forwards a packet of an answered flow. Undecided: the packet may move its
+/// state, or its route is old; unknown: there is no such flow.
 #[inline(never)]
 pub(super) fn established<P: PacketMut, W: World>(
     packet: &mut P,
@@ -27,15 +27,14 @@ pub(super) fn established<P: PacketMut, W: World>(
     let now = world.now();
     let generation = world.route_generation();
     let Some(flow) = world.flow(&headers.key) else {
-        return Verdict::UNDECIDED;
+        return Verdict::UNKNOWN;
     };
     if let Some(reason) = spoofed(packet, headers, flow) {
         return reason.into();
     }
-    let turning = headers.key.proto == PROTO_TCP
-        && (flow.state != State::Established as u8
-            || headers.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) != 0);
-    if turning || is_stale(flow, generation) {
+    let moves =
+        headers.key.proto == PROTO_TCP && conntrack::may_move(flow.state, headers.tcp_flags);
+    if moves || is_stale(flow, generation) {
         return Verdict::UNDECIDED;
     }
     account(flow, packet, now);
@@ -80,24 +79,46 @@ pub(super) fn known<P: PacketMut, W: World>(
 
 /// Sends a packet by its flow, whichever table that is in.
 #[inline(never)]
-pub(super) fn finish<P: PacketMut, W: World>(
-    packet: &mut P,
-    world: &mut W,
-    scratch: &mut Scratch,
-) -> Verdict {
+fn finish<P: PacketMut, W: World>(packet: &mut P, world: &mut W, scratch: &mut Scratch) -> Verdict {
     let Scratch { headers, journey, .. } = scratch;
-    let refused = reroute(world, journey, &headers.key);
-    if refused.is_decided() {
-        return refused;
+    let no_flow = Verdict::drop(DropReason::NoFlow);
+    let (opens, generation) = (headers.tcp_flags & TCP_SYN != 0, world.route_generation());
+    let Some(flow) = world.any_flow(&headers.key) else { return no_flow };
+    let stale = is_stale(flow, generation);
+    if !opens && !stale {
+        return send_closely(packet, headers, flow);
     }
-    if headers.tcp_flags & TCP_SYN != 0 && !clamp_segments(packet, world, headers) {
+    if stale {
+        let refused = reroute(world, journey, &headers.key);
+        if refused.is_decided() {
+            return refused;
+        }
+    }
+    if opens && !clamp_segments(packet, world, headers) {
         return Verdict::drop(DropReason::EditFailed);
     }
     match world.any_flow(&headers.key) {
-        Some(flow) => send(packet, headers, flow),
-        // The LRU let go of it in the moment it was opened.
-        None => Verdict::drop(DropReason::NoFlow),
+        Some(flow) => send_closely(packet, headers, flow),
+        None => no_flow,
     }
+}
+
+/// Sends the packet that has opened the flow that was drafted: its way is as
+/// fresh as the draft.
+#[inline(always)]
+pub(super) fn send_first<P: PacketMut>(packet: &mut P, scratch: &Scratch) -> Verdict {
+    let (headers, flow) = (&scratch.headers, &scratch.draft.original);
+    let mtu = flow.mtu();
+    if headers.tcp_flags & TCP_SYN != 0 && mtu != 0 && !mss::clamp(packet, headers, mtu) {
+        return Verdict::drop(DropReason::EditFailed);
+    }
+    send_closely(packet, headers, flow)
+}
+
+/// [`send`], once for all of the slow path.
+#[inline(never)]
+fn send_closely<P: PacketMut>(packet: &mut P, headers: &Headers, flow: &Flow) -> Verdict {
+    send(packet, headers, flow)
 }
 
 /// A SYN announces no larger segments than the way to or from the outside
@@ -222,7 +243,8 @@ fn advance<W: World>(world: &mut W, headers: &Headers) -> bool {
     let (state, fin) = (State::from_u8(flow.state), flow.has(Flow::FIN));
     let twin_key = nat::twin_key(&headers.key, flow);
     let parties = Parties::of(flow);
-    let twin_fin = world.flow(&twin_key).is_some_and(|twin| twin.has(Flow::FIN));
+    let twin = world.flow(&twin_key);
+    let twin_fin = twin.as_ref().is_some_and(|twin| twin.has(Flow::FIN));
     match conntrack::next(state, headers.tcp_flags, fin, twin_fin) {
         Next::Stay => true,
         Next::Restart => {
@@ -232,7 +254,7 @@ fn advance<W: World>(world: &mut W, headers: &Headers) -> bool {
             false
         }
         Next::Become { state, fin } => {
-            if let Some(twin) = world.flow(&twin_key) {
+            if let Some(twin) = twin {
                 twin.state = state as u8;
             }
             if let Some(own) = world.flow(&headers.key) {

@@ -94,7 +94,7 @@ fn begin_flow<P: PacketMut, W: World>(
     world: &mut W,
     scratch: &mut Scratch,
 ) -> Verdict {
-    claim::claim(world, scratch).or_else(|| flow::finish(packet, world, scratch))
+    claim::claim(world, scratch).or_else(|| flow::send_first(packet, scratch))
 }
 
 /// The policy of a network; `false`: there is none.

@@ -1,6 +1,6 @@
 //! The first packet of a flow, and what it becomes: [`outbound`], [`inbound`],
 //! [`straight`], [`across`] and [`hairpin`] draft the flow,
-//! [`super::claim::claim`] claims its tuple, and [`super::flow::finish`] sends
+//! [`super::claim::claim`] claims its tuple, and [`super::flow::send_first`] sends
 //! its first packet.
 
 use super::{
