@@ -52,7 +52,7 @@ pub trait Tables {
     fn peer(&self, key: &SocketKey) -> Option<SocketPeer>;
     fn put_peer(&mut self, key: &SocketKey, peer: &SocketPeer);
     fn uplink(&self, ifindex: u32) -> Option<Uplink>;
-    /// Not to be used for SNAT: published, or held by a host socket.
+    /// Published, by whichever protocol and address; not to be used for SNAT.
     fn is_reserved_port(&self, port: u16) -> bool;
 }
 

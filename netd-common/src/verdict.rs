@@ -150,6 +150,7 @@ drop_reasons! {
 /// Outcomes below are not drops.
 const FIRST_DROP: u32 = 16;
 const UNDECIDED: u32 = u32::MAX;
+const UNKNOWN: u32 = UNDECIDED - 1;
 
 /// The names of the outcomes that are not drops, by number.
 pub const FORWARDED: [&str; 4] = ["pass", "translated", "deliver", "forward"];
@@ -161,6 +162,8 @@ impl Verdict {
     pub const TRANSLATED: Self = Self::new(1, 0);
     /// Nothing yet: another function, or program, has to say.
     pub const UNDECIDED: Self = Self::new(UNDECIDED, 0);
+    /// Nothing yet, and the packet is of no answered flow.
+    pub const UNKNOWN: Self = Self::new(UNKNOWN, 0);
 
     const DELIVER: u32 = 2;
     const FORWARD: u32 = 3;
@@ -189,7 +192,7 @@ impl Verdict {
 
     #[inline(always)]
     pub const fn is_decided(self) -> bool {
-        self.outcome() != UNDECIDED
+        self.outcome() < UNKNOWN
     }
 
     /// `self`, or else what `next` says.

@@ -29,6 +29,9 @@ impl Endpoint {
     /// Its neighbours may reach it ([`Network::ICC`], kept here so that a
     /// delivery needs no look-up of its network).
     pub const ICC: u32 = 1 << 1;
+    /// It may reach the host at all of the host's addresses: its network is
+    /// neither internal nor isolated in any family.
+    pub const MEETS_HOST: u32 = 1 << 2;
 }
 
 /// Value of `LINKS`, by the ifindex of an endpoint's host-side veth.

@@ -153,6 +153,12 @@ impl World {
         self.config.as_mut().expect("a configuration")
     }
 
+    /// Publishes a port, as the agent does.
+    pub fn publish(&mut self, key: PortKey, target: PortTarget) {
+        self.reserved_ports.insert(key.port.to_host());
+        self.ports.insert(key, target);
+    }
+
     /// Says that the host's routes have changed.
     pub fn raise_generation(&mut self) {
         let config = self.config_mut();

@@ -20,7 +20,8 @@ use crate::{
     verdict::{DropReason, Verdict},
 };
 
-/// Neighbours, answered SNAT flows, replies of published ports.
+/// Neighbours, answered SNAT flows, replies of published ports, replies to the
+/// host.
 #[inline(always)]
 pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdict {
     // A container's own programs could have set it.
@@ -40,28 +41,26 @@ pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> 
     }
     // To the gateway: most likely a flow, which knows its sender. To a
     // neighbour: most likely none.
-    let (mut network, mut flows) = (0, true);
-    if !headers.to_gateway {
-        let now = world.now();
-        match sender(packet, world, &headers, now) {
-            Ok(endpoint) => {
-                network = endpoint.network;
-                // A published port's container may be answering a neighbour
-                // that came by the host's address.
-                flows = endpoint.flags & Endpoint::PUBLISHED != 0;
-            }
-            // The slow path has the time to find out why.
-            Err(_) => return Verdict::UNDECIDED,
-        }
-    }
-    if flows {
+    if headers.to_gateway {
         let verdict = flow::established(packet, world, &headers);
-        if verdict.is_decided() {
+        if verdict != Verdict::UNKNOWN {
             return verdict;
         }
-        if headers.to_gateway || world.any_flow(&headers.key).is_some() {
-            return Verdict::UNDECIDED;
-        }
+    }
+    let now = world.now();
+    let (flags, network) = match sender(packet, world, &headers, now) {
+        Ok(endpoint) => (endpoint.flags, endpoint.network),
+        // The slow path has the time to find out why.
+        Err(_) => return Verdict::UNDECIDED,
+    };
+    if headers.to_gateway {
+        let passes = flags & Endpoint::MEETS_HOST != 0 && asked::is_for_host(world, &headers);
+        return if passes { Verdict::PASS } else { Verdict::UNDECIDED };
+    }
+    // A published port's container may be answering a neighbour that came by
+    // the host's address.
+    if flags & Endpoint::PUBLISHED != 0 && world.any_flow(&headers.key).is_some() {
+        return flow::established(packet, world, &headers);
     }
     neighbour(packet, world, &headers, network)
 }

@@ -15,8 +15,8 @@ use crate::{
     verdict::{DropReason, Verdict},
 };
 
-/// Replies to SNAT, answered flows of published ports. What is not netd's
-/// goes on untouched.
+/// Replies to SNAT, answered flows of published ports, the host's own packets.
+/// What is not netd's goes on untouched.
 #[inline(always)]
 pub fn from_uplink<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdict {
     // A tagged frame is for the VLAN link above, which has its own program;
@@ -37,7 +37,11 @@ pub fn from_uplink<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Ver
     if !headers.is_plain() {
         return Verdict::UNDECIDED;
     }
-    flow::established(packet, world, &headers)
+    let verdict = flow::established(packet, world, &headers);
+    if verdict == Verdict::UNKNOWN && asked::is_for_host(world, &headers) {
+        return Verdict::PASS;
+    }
+    verdict
 }
 
 /// First packets of published ports, errors, fragments; no direct way to a

@@ -32,6 +32,10 @@ pub fn find_locally<T: Tables>(
     addr: &Address,
     port: Be16,
 ) -> Option<(PortKey, PortTarget)> {
+    // Most ask for none, which a bit tells.
+    if !tables.is_reserved_port(port.to_host()) {
+        return None;
+    }
     let [exact, any] = keys(proto, addr, port);
     if let Some(target) = tables.port(&exact) {
         return Some((exact, target));

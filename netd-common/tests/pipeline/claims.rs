@@ -155,7 +155,7 @@ fn two_published_ports_of_one_container_port_are_told_apart() {
     for f in FAMILIES {
         let mut world = scene::world();
         let target = world.ports[&port_key(f, 5353)];
-        world.ports.insert(port_key(f, 5354), target);
+        world.publish(port_key(f, 5354), target);
         for (dport, expected) in [(5353, 40_000), (5354, 40_000)] {
             let asked = incoming(OUTSIDE[f], HOST[f], udp(40_000, dport));
             let received = delivered(&WEB, from_uplink(&mut world, &asked));
@@ -178,7 +178,7 @@ fn a_port_of_one_address_comes_before_one_of_any() {
         let mut world = scene::world();
         let target = world.ports[&port_key(f, 5353)];
         let quiet = netd_common::abi::PortTarget { addr: QUIET.address[f].into(), ..target };
-        world.ports.insert(PortKey { addr: ALIAS[f].into(), ..port_key(f, 5353) }, quiet);
+        world.publish(PortKey { addr: ALIAS[f].into(), ..port_key(f, 5353) }, quiet);
         let to = |dst| incoming(OUTSIDE[f], dst, udp(40_000, 5353));
         delivered(&QUIET, from_uplink(&mut world, &to(ALIAS[f])));
         delivered(&WEB, from_uplink(&mut world, &to(HOST[f])));

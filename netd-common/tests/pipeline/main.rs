@@ -3,6 +3,7 @@
 mod claims;
 mod craft;
 mod fragments;
+mod hosts;
 mod life;
 mod pressure;
 mod published;

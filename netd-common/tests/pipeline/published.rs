@@ -29,7 +29,9 @@ fn target(port: u16, allow: u32) -> PortTarget {
 fn world(ports: impl IntoIterator<Item = (PortKey, PortTarget)>) -> World {
     let mut world = World::default();
     world.host_addresses.extend([HOST, six(1)]);
-    world.ports.extend(ports);
+    for (key, target) in ports {
+        world.publish(key, target);
+    }
     world
 }
 

@@ -91,7 +91,7 @@ fn a_port_of_loopback_is_there_for_processes_alone() {
         port: Be16::from_host(30),
         ..PortTarget::default()
     };
-    world.ports.insert(key, target);
+    world.publish(key, target);
     leads_to(&mut world, tcp(LOCALHOST, 3000), at(WEB.address.v4(), 30));
     let found = netd_common::pipeline::published::find(&world, PROTO_TCP, &key.addr, key.port);
     assert_eq!(found, None, "a packet can't reach it");
@@ -141,7 +141,7 @@ fn so_is_one_that_asks_for_a_network_without_the_host() {
     let nobody = Ipv4Addr::new(172, 18, 0, 200);
     for container in [INHIBITED.address.v4(), APART.address.v4(), nobody] {
         let target = PortTarget { addr: container.into(), port: key.port, ..PortTarget::default() };
-        world.ports.insert(key, target);
+        world.publish(key, target);
         is_left_alone(&mut world, tcp(LOCALHOST, 3000));
     }
 }
@@ -181,7 +181,7 @@ fn a_routed_container_is_reached_at_its_own_address() {
     let addr = ROUTED.address.v4().into();
     let port = Be16::from_host(80);
     let key = PortKey { addr, port, proto: PROTO_TCP, pad: 0 };
-    world.ports.insert(key, PortTarget { addr, port, allow: 9, ..PortTarget::default() });
+    world.publish(key, PortTarget { addr, port, allow: 9, ..PortTarget::default() });
     is_left_alone(&mut world, tcp(ROUTED.address.v4(), 80));
 }
 

@@ -268,13 +268,14 @@ pub(super) fn lease_op(network: &Network, endpoint: &Endpoint) -> Op {
 
     let published = if endpoint.ports.is_empty() { 0 } else { Flags::PUBLISHED };
     let icc = if network.icc { Flags::ICC } else { 0 };
+    let meets_host = if network.meets_host() { Flags::MEETS_HOST } else { 0 };
     Op::Lease {
         addresses: endpoint.known_as().collect(),
         host: endpoint.host_link.clone(),
         network: network.index,
         mac: endpoint.mac,
         gateway_mac: network.bridge_mac,
-        flags: published | icc,
+        flags: published | icc | meets_host,
         max_flows: network.max_flows,
     }
 }

@@ -126,6 +126,12 @@ impl Network {
         }
     }
 
+    /// Whether its containers may reach the host, and at all of its addresses.
+    pub fn meets_host(&self) -> bool {
+        let isolated = |border: &Border| border.mode == GatewayMode::Isolated;
+        !self.internal && !isolated(&self.border4) && !isolated(&self.border6)
+    }
+
     /// Whether published ports of a host address are at the container's own.
     pub fn is_routed(&self, host: IpAddr) -> bool {
         let family = if host.is_ipv4() { Family::V4 } else { Family::V6 };

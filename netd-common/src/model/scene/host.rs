@@ -154,9 +154,8 @@ pub fn world() -> World {
                 allow: port.allow,
                 syn_rate: port.syn_rate,
             };
-            world.ports.insert(key, target);
+            world.publish(key, target);
         }
-        world.reserved_ports.insert(port.port);
     }
     for (whom, host_bits) in [(FAR, 8), (CLIENT.address, 0)] {
         let prefix = |family: Family| Prefix::of(whom[family], host_bits);

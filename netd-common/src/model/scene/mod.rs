@@ -190,6 +190,8 @@ pub struct Container {
 
 impl Container {
     const fn new(network: u32, host: u8, flags: u32) -> Self {
+        let meets_host = !matches!(network, INNER_NET | APART_NET);
+        let flags = if meets_host { flags | Endpoint::MEETS_HOST } else { flags };
         #[expect(clippy::cast_possible_truncation, reason = "there are ten networks")]
         let number = network as u8;
         Self {

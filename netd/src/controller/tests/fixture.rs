@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Flags of a lease without published ports, and with some.
-pub(crate) const QUIET: u32 = Endpoint::ICC;
+pub(crate) const QUIET: u32 = Endpoint::ICC | Endpoint::MEETS_HOST;
 pub(crate) const PUBLISHED: u32 = QUIET | Endpoint::PUBLISHED;
 
 pub(crate) struct World {
