@@ -66,7 +66,8 @@ fn without_their_slow_programs_the_fast_ones_drop() {
             kernel.mirror(&scene::world());
             let layer4 = Layer4::Udp { sport: 40_000, dport: 53 };
             let out = CLIENT.sends(OUTSIDE[f], layer4);
-            let unknown = incoming(OUTSIDE[f], HOST[f], layer4);
+            let asking = Layer4::Udp { sport: 40_000, dport: 5353 };
+            let unknown = incoming(OUTSIDE[f], HOST[f], asking);
             for (hook, frame) in [
                 (Hook::FromContainer, CLIENT.frame(&out)),
                 (Hook::FromUplink, scene::frame(UP0, unknown.frame())),
