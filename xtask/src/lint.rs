@@ -48,10 +48,22 @@ pub(crate) fn main(_: &Args) -> Result<()> {
         "-Dwarnings",
     ]);
     shell::run("Clippy", &mut clippy)?;
+    shell::run("Clippy on what fuzzers use", &mut clippy_fuzzed())?;
     shell::run("Clippy on the eBPF crate", &mut clippy_ebpf())?;
     shell::run("Warnings of the eBPF crate's own compiler", &mut check_ebpf()?)?;
     shell::heading("No complaints");
     Ok(())
+}
+
+/// What only a fuzzer compiles of netd, and lacks what only tests have.
+fn clippy_fuzzed() -> Command {
+    let mut command = shell::cargo();
+    command
+        .args(["clippy", "--package", "netd", "--package", "netd-common", "--target-dir"])
+        .arg(shell::target_dir().join("lint"))
+        .args(["--", "-Dwarnings"])
+        .env("RUSTFLAGS", "--cfg=fuzzing");
+    command
 }
 
 /// Clippy with the host's rules: the compiler that has the eBPF target has no

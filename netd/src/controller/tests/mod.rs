@@ -6,6 +6,7 @@ mod containers;
 mod docker;
 #[cfg(test)]
 mod docker_ipam;
+#[cfg(test)]
 mod docker_lost;
 #[cfg(test)]
 mod drift;
