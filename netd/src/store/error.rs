@@ -46,7 +46,13 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Corrupt { path, .. } => {
-                Some(format!("move `{}` away to start with an empty store", path.display()))
+                let is_journal = path.extension().is_some_and(|it| it == "journal");
+                let then = if is_journal {
+                    "go on without what was done last"
+                } else {
+                    "start with an empty store"
+                };
+                Some(format!("move `{}` away to {then}", path.display()))
             }
             Self::Full(_) => Some("free some space and try again".to_owned()),
             _ => None,

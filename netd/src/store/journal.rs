@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
+    io::{self, BufRead as _, BufReader, ErrorKind, Seek as _, SeekFrom, Write as _},
     path::Path,
 };
 
@@ -60,8 +60,14 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Opens or creates the file. `carried`: the last commit that is in the
-    /// database already. A line that is torn is the last one that counts: a
-    /// write that did not end was promised to nobody.
+    /// database already. A torn line, one without an end, is as if it had not
+    /// been written: it was promised to nobody. So are the zeroes that a power
+    /// cut may leave.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` where another line can't be read: those behind it may have
+    /// been promised.
     pub(super) fn open(path: &Path, carried: u64) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -82,13 +88,15 @@ impl Journal {
             if read == 0 {
                 break;
             }
-            match serde_json::from_slice(&line) {
-                Ok(record) if line.ends_with(b"\n") => journal.replay(record, carried),
-                _ => {
-                    tracing::warn!(path = %path.display(), "the journal's last line is torn");
-                    break;
-                }
+            if !line.ends_with(b"\n") || line.starts_with(b"\0") {
+                tracing::warn!(path = %path.display(), "the journal's last line is torn");
+                break;
             }
+            let record = serde_json::from_slice(&line).map_err(|error| {
+                let at = journal.length;
+                io::Error::new(ErrorKind::InvalidData, format!("the line at byte {at}: {error}"))
+            })?;
+            journal.replay(record, carried);
             journal.length += read as u64;
         }
         journal.cut()?;
@@ -228,6 +236,27 @@ mod tests {
         let whole = Journal::open(&path, 0).unwrap();
         assert!(whole.pending.is_empty());
         assert_eq!(whole.fresh().1.collect::<Vec<_>>(), [&removal(1)]);
+    }
+
+    #[test]
+    fn a_damaged_line_is_no_torn_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j");
+        let mut journal = Journal::open(&path, 0).unwrap();
+        journal.commit(None, &[removal(1)]).unwrap();
+        let first = journal.length as usize;
+        journal.commit(None, &[removal(2)]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for at in [first / 2, first + 1, whole.len() - 2] {
+            let mut damaged = whole.clone();
+            damaged[at] = b'{';
+            std::fs::write(&path, &damaged).unwrap();
+            let error = Journal::open(&path, 0).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), damaged, "it is left alone");
+        }
+        std::fs::write(&path, [&whole[..], &[0; 100], b"\n"].concat()).unwrap();
+        assert_eq!(Journal::open(&path, 0).unwrap().length as usize, whole.len());
     }
 
     #[test]

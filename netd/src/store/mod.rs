@@ -74,7 +74,9 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
-    database: Database,
+    /// `None` after an error of the disk's: redb refuses all further work until
+    /// the file is opened anew.
+    database: Mutex<Option<Database>>,
     path: PathBuf,
     journal: Mutex<Journal>,
     /// One checkpoint at a time.
@@ -85,13 +87,13 @@ impl Store {
     /// Opens the store's file, or creates it; the journal is beside it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        let database = open::database(&path, &path.with_extension("journal"))?;
-        let carried = initialise(&database, &path)?;
         let journal = path.with_extension("journal");
+        let database = open::database(&path, &journal)?;
+        let carried = initialise(&database, &path)?;
         let journal = Journal::open(&journal, carried)
             .map_err(|error| translate(&journal, error.into(), Doing::Open))?;
-        let inner =
-            Inner { database, path, journal: Mutex::new(journal), carrying: Mutex::default() };
+        let (database, journal) = (Mutex::new(Some(database)), Mutex::new(journal));
+        let inner = Inner { database, path, journal, carrying: Mutex::default() };
         inner.carry_over(&[], None)?;
         let inner = Arc::new(inner);
         let (committed, wake) = mpsc::channel();
@@ -232,8 +234,7 @@ impl Store {
         &self,
         work: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let run = || work(&self.inner.database.begin_read()?);
-        run().map_err(|error| translate(&self.inner.path, error, Doing::Read))
+        self.inner.with_database(Doing::Read, |database| work(&database.begin_read()?))
     }
 }
 
@@ -307,7 +308,26 @@ impl Inner {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        write_to(&self.database, &self.path, work)
+        self.with_database(Doing::Write, |database| write_to(database, work))
+    }
+
+    /// Does `work` on the database, which is opened anew if the disk failed it
+    /// the last time.
+    fn with_database<T>(
+        &self,
+        doing: Doing,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match slot.take() {
+            Some(database) => database,
+            None => open::database(&self.path, &self.path.with_extension("journal"))?,
+        };
+        let result = work(&database);
+        if !matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
+            *slot = Some(database);
+        }
+        result.map_err(|error| translate(&self.path, error, doing))
     }
 }
 
@@ -328,7 +348,7 @@ fn outlasts_no_power_cut(change: &Change) -> bool {
 
 /// Makes the tables; the number of the last commit that is in them.
 fn initialise(database: &Database, path: &Path) -> Result<u64, StoreError> {
-    let (found, carried) = write_to(database, path, |write| {
+    let initialised = write_to(database, |write| {
         // Created here, so that no reader meets a table that isn't there.
         write.open_table(NETWORKS)?;
         write.open_table(CONTAINERS)?;
@@ -341,7 +361,8 @@ fn initialise(database: &Database, path: &Path) -> Result<u64, StoreError> {
         }
         let carried = meta.get(CARRIED)?.and_then(|carried| carried.value().parse().ok());
         Ok((found, carried))
-    })?;
+    });
+    let (found, carried) = initialised.map_err(|error| translate(path, error, Doing::Write))?;
     match found {
         Some(found) if found != SCHEMA_VERSION => {
             Err(StoreError::Schema { path: path.to_owned(), found })
@@ -352,16 +373,12 @@ fn initialise(database: &Database, path: &Path) -> Result<u64, StoreError> {
 
 fn write_to<T>(
     database: &Database,
-    path: &Path,
     work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
-) -> Result<T, StoreError> {
-    let run = || {
-        let write = database.begin_write()?;
-        let result = work(&write)?;
-        write.commit()?;
-        Ok(result)
-    };
-    run().map_err(|error| translate(path, error, Doing::Write))
+) -> Result<T, redb::Error> {
+    let write = database.begin_write()?;
+    let result = work(&write)?;
+    write.commit()?;
+    Ok(result)
 }
 
 fn put(write: &WriteTransaction, changes: &[Change]) -> Result<(), redb::Error> {
