@@ -1,7 +1,7 @@
 //! What somebody takes away of netd's comes back, and the log says what. What
 //! can go on meanwhile does so: connections outlive all of it.
 
-use std::{fmt::Write as _, net::TcpStream};
+use std::{fmt::Write as _, net::TcpStream, time::Instant};
 
 use netd_tests::{
     Agent, Container, DEADLINE, Echo, NetNs, Topology, eventually, exchange,
@@ -105,9 +105,9 @@ impl Scene {
         let what = format!("`{line}` is put right");
         let mut after = String::new();
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            eventually(DEADLINE, &what, || {
+            put_right(&what, || {
                 after = self.shape();
-                (after == before).then_some(())
+                after == before
             });
         }));
         assert!(done.is_ok(), "after `{line}`:\n{after}\nbefore:\n{before}\n{}", self.agent.log());
@@ -165,6 +165,14 @@ fn what_was_taken_away_while_no_agent_ran_comes_back_with_it() {
     scene.goes_on();
 }
 
+/// As [`eventually`]; says how long it took.
+#[track_caller]
+fn put_right(what: &str, mut check: impl FnMut() -> bool) {
+    let start = Instant::now();
+    eventually(DEADLINE, what, || check().then_some(()));
+    println!("{what}, and seen to be, after {:.0?}", start.elapsed());
+}
+
 /// The pins below a folder of the agent's, `links/…` and so on.
 fn pins(agent: &Agent) -> Vec<String> {
     let listed = agent.host().exec(&format!("find {}/bpf -type f", agent.root().display()));
@@ -177,7 +185,7 @@ fn pins(agent: &Agent) -> Vec<String> {
 
 #[track_caller]
 fn wait_for_pins(agent: &Agent, wanted: &[String]) {
-    eventually(DEADLINE, "every pin is back", || (pins(agent) == wanted).then_some(()));
+    put_right("every pin is back", || pins(agent) == wanted);
 }
 
 #[test]
@@ -218,8 +226,8 @@ fn programs_and_pins_come_back_and_connections_go_on() {
     for pin in &links {
         scene.host().exec(&format!("bpftool link detach pinned {pin}"));
     }
-    eventually(DEADLINE, "every program runs again", || {
-        (pins(&scene.agent) == wanted && attached(&scene) == before).then_some(())
+    put_right("every program runs again", || {
+        pins(&scene.agent) == wanted && attached(&scene) == before
     });
     let log = scene.agent.log();
     for program in ["`to_container` on `nd", "`from_uplink` on `up0`", "`sock_connect4`"] {
@@ -261,9 +269,7 @@ fn clsact_filters_come_back_and_those_of_others_stay() {
         "tc filter del dev up0 ingress prio 28260".to_owned(),
     ] {
         scene.host().exec(&line);
-        eventually(DEADLINE, &format!("`{line}` is put right"), || {
-            (filters(&scene) == before).then_some(())
-        });
+        put_right(&format!("`{line}` is put right"), || filters(&scene) == before);
         scene.goes_on();
     }
     assert!(scene.agent.log().contains(&format!("the filter `from_container` on `{veth}`")));
