@@ -197,11 +197,10 @@ impl Tables for Host {
         };
         // SAFETY: as in `flow` and in `scratch`. The copy alone is moved: by
         // its state an embryo is told from a flow.
-        unsafe {
-            *flow = *embryo;
-            (*flow).state = state as u8;
-            FLOWS.insert(key, &*flow, 0).is_ok()
-        }
+        let (embryo, flow) = unsafe { (&*embryo, &mut *flow) };
+        *flow = *embryo;
+        flow.state = state as u8;
+        FLOWS.insert(key, flow, 0).is_ok()
     }
 
     #[inline(always)]

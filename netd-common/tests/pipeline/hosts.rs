@@ -45,7 +45,7 @@ fn the_hosts_own_packets_are_passed_at_once() {
     for family in FAMILIES {
         let mut world = scene::world();
         for layer4 in [tcp(80, 40_000, TCP_ACK), udp(53, 40_000)] {
-            let answer = WEB.sends(gateway(ONE)[family], layer4.clone());
+            let answer = WEB.sends(gateway(ONE)[family], layer4);
             let verdict = fast(Hook::FromContainer, &mut WEB.frame(&answer), &mut world);
             assert_eq!(verdict, Verdict::PASS, "{family:?}");
             let own = incoming(OUTSIDE[family], HOST[family], layer4).frame();
