@@ -118,6 +118,25 @@ fn a_containers_life_is_told_in_order() {
 }
 
 #[test]
+fn what_was_taken_away_and_put_right_is_told() {
+    let net = Topology::new();
+    let agent = agent(&net);
+    let all = Reader::monitor(&agent, 1, "--json");
+    let people = Reader::monitor(&agent, 2, "--type repair");
+    let told = |what: &str| {
+        eventually(DEADLINE, &format!("`{what}` is told"), || {
+            let repairs = |story: &String| story.starts_with("repair restore - - ");
+            all.stories().iter().any(|it| repairs(it) && it.contains(what)).then_some(())
+        });
+        eventually(DEADLINE, "people are told", || people.text().contains(what).then_some(()));
+    };
+    net.host.ip("link set netd0 down");
+    told("link `netd0` was set down");
+    net.host.exec(&format!("rm {}/bpf/maps/FLOWS", agent.root().display()));
+    told("the pin of the map FLOWS was taken away");
+}
+
+#[test]
 fn a_filter_shows_what_it_is_for_and_no_drop_is_told_to_those_who_want_none() {
     let net = Topology::new();
     let agent = agent(&net);

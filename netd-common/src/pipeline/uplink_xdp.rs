@@ -83,7 +83,10 @@ fn examine<W: World>(world: &mut W, headers: &Headers) -> Result<(), DropReason>
         return Err(DropReason::Martian);
     }
     if !published::admits(world, &target, &key.src) {
-        return Err(DropReason::NotAllowed);
+        // A container that has a port at its own address may itself have asked
+        // from there.
+        let answers = target.addr == key.dst && world.any_flow(key).is_some();
+        return if answers { Ok(()) } else { Err(DropReason::NotAllowed) };
     }
     if key.proto == PROTO_TCP {
         let now = world.now();

@@ -6,18 +6,19 @@ use netd_common::{
         wire::{TCP_ACK, TCP_SYN},
     },
     model::{
-        Complaint, DESTINATION, Datagram, Extension, Layer4, World,
+        self, Complaint, DESTINATION, Datagram, Extension, Layer4, World,
         cases::FAMILIES,
         scene::{
-            self, ALIAS, CLIENT, Container, Dual, HOST, ONE, OUTSIDE, QUIET, ROUTER, ROUTER_MAC,
-            UP0, UPLINK_MAC, WEB, gateway, incoming,
+            self, ALIAS, CLIENT, Container, DIRECT, Dual, HOST, ONE, OUTSIDE, QUIET, ROUTER,
+            ROUTER_MAC, UP0, UPLINK_MAC, WEB, gateway, incoming,
         },
     },
+    verdict::{DropReason, Hook, Verdict},
 };
 use proptest::prelude::*;
 
 use crate::talk::{
-    answer, delivered, families, forwarded, from_container, from_uplink, outside, tcp, udp,
+    answer, delivered, families, flagged, forwarded, from_container, from_uplink, outside, tcp, udp,
 };
 
 /// The answer as the asker expects it: from where it sent to, one hop closer.
@@ -251,5 +252,24 @@ fn netds_own_packets_carry_its_mark_and_next_hop() {
         frame.ifindex = UP0;
         assert_eq!(run(Hook::ToUplink, &mut frame, &mut world), Verdict::PASS);
         assert!(!frame.translated, "the mark goes no further");
+    }
+}
+
+#[test]
+fn a_container_that_asks_from_a_listed_port_of_its_own_is_answered() {
+    for family in FAMILIES {
+        let mut world = scene::world();
+        let asked = DIRECT.sends(OUTSIDE[family], tcp(443, 40_000, TCP_SYN));
+        let out = forwarded(from_container(&mut world, &DIRECT, &asked));
+        // Both ends open at once (RFC 9293, figure 8).
+        let back = flagged(&answer(&out), TCP_SYN);
+        let mut frame = scene::frame(UP0, back.frame());
+        assert_eq!(model::run(Hook::UplinkXdp, &mut frame, &mut world), Verdict::PASS);
+        delivered(&DIRECT, from_uplink(&mut world, &back));
+
+        let other = incoming(OUTSIDE[family], DIRECT.address[family], tcp(40_001, 443, TCP_SYN));
+        let mut frame = scene::frame(UP0, other.frame());
+        let refused = Verdict::drop(DropReason::NotAllowed);
+        assert_eq!(model::run(Hook::UplinkXdp, &mut frame, &mut world), refused);
     }
 }
