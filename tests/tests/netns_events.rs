@@ -6,6 +6,7 @@ use std::{fs, path::PathBuf};
 use netd_tests::{
     Agent, DEADLINE, Process, SILENCE, Topology, eventually,
     json::{number, text},
+    snapshot,
     topology::{HOST, at},
 };
 use nix::sys::signal::Signal;
@@ -132,7 +133,9 @@ fn what_was_taken_away_and_put_right_is_told() {
     };
     net.host.ip("link set netd0 down");
     told("link `netd0` was set down");
-    net.host.exec(&format!("rm {}/bpf/maps/FLOWS", agent.root().display()));
+    let pins = snapshot::map_pins(agent.root());
+    let flows = pins.iter().find(|pin| pin.ends_with("FLOWS")).expect("its pin");
+    net.host.exec(&format!("rm {}", flows.display()));
     told("the pin of the map FLOWS was taken away");
 }
 
