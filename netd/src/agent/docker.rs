@@ -39,8 +39,6 @@ const SOON: Duration = Duration::from_millis(300);
 const QUICK_LOOKS: u32 = 20;
 /// How often what netd itself can see is looked over.
 const LOOK_OVER: Duration = Duration::from_secs(10);
-/// A lease without an endpoint may be of a container that is being made.
-const LEASE_PATIENCE: u32 = 5;
 
 type Result<T, E = ServiceError> = std::result::Result<T, E>;
 
@@ -48,7 +46,8 @@ type Result<T, E = ServiceError> = std::result::Result<T, E>;
 pub(super) struct Docker {
     /// dockerd's; `None`: it is not asked.
     socket: Option<PathBuf>,
-    /// How long something is suspected before it is collected.
+    /// How long something is suspected before it is collected: longer than
+    /// dockerd on the busiest machine needs to start a container.
     patience: Duration,
     /// Since when.
     suspects: HashMap<Lost, Instant>,
@@ -90,11 +89,8 @@ impl Docker {
         let now = Instant::now();
         self.suspects.retain(|lost, _| !like(lost) || found.contains(lost));
         let overdue = found.into_iter().filter(|lost| {
-            let patience = match lost {
-                Lost::Dead(_) => Duration::ZERO,
-                Lost::Lease(..) => self.patience * LEASE_PATIENCE,
-                _ => self.patience,
-            };
+            let dead = matches!(lost, Lost::Dead(_));
+            let patience = if dead { Duration::ZERO } else { self.patience };
             now.duration_since(*self.suspects.entry(lost.clone()).or_insert(now)) >= patience
         });
         overdue.collect()

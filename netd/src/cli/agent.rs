@@ -25,7 +25,7 @@ pub struct Args {
     clsact: bool,
 
     /// Seconds until what Docker seems to have lost is collected.
-    #[arg(long, hide = true, default_value_t = 60)]
+    #[arg(long, hide = true, default_value_t = 300)]
     docker_patience: u64,
     /// Take the place of a version of netd whose maps have another layout: containers run on, connections that are open end
     #[arg(long)]

@@ -73,7 +73,7 @@ impl Topology {
             // The next after Docker's own would be one that tests use.
             "bip": "10.88.0.1/16",
         });
-        let flags = ["--docker-patience", "30"];
+        let flags = ["--docker-patience", "120"];
         let agent = Agent::start(self.dir(), &self.host, &sockets, &flags);
         (docker, agent)
     }

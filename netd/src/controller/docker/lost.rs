@@ -24,7 +24,7 @@ use crate::{
 /// Something that Docker seems to have lost.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lost {
-    /// An endpoint in no sandbox, or with its interface outside of it.
+    /// An endpoint in no sandbox.
     Outside(Id),
     /// An endpoint whose sandbox is gone.
     Dead(Id),
@@ -66,13 +66,16 @@ pub fn lost(
     is_there: impl Fn(&Path) -> bool,
 ) -> BTreeSet<Lost> {
     let found = endpoints(state).filter_map(|(container, endpoint)| {
-        let joined = container.state == ContainerState::Joined;
-        if joined && !has_link(endpoint.host_link.as_str()) {
-            // While the sandbox is there, Docker still has it to clean up.
-            return (!is_there(&container.netns)).then(|| Lost::Dead(endpoint.id.clone()));
+        let id = endpoint.id.clone();
+        if container.state != ContainerState::Joined {
+            return Some(Lost::Outside(id));
         }
-        let outside = !joined || has_link(endpoint.container_link.as_str());
-        outside.then(|| Lost::Outside(endpoint.id.clone()))
+        // While its sandbox is there Docker may still be about to move the
+        // interface into it, or has it to clean up.
+        let gone = !has_link(endpoint.host_link.as_str());
+        let dead = || if gone { Lost::Dead(id) } else { Lost::Outside(id) };
+        let inside = !gone && !has_link(endpoint.container_link.as_str());
+        (!inside && !is_there(&container.netns)).then(dead)
     });
     found.chain(strayed_leases(state).map(|(pool, ip)| Lost::Lease(pool.clone(), ip))).collect()
 }
