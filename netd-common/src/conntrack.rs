@@ -21,9 +21,19 @@ pub enum State {
     Closing = 3,
     /// A RST went by, valid or not.
     Reset = 4,
+    /// Answered once, which may have been all: whoever asked has not spoken
+    /// again (TCP: `SYN_RECV`).
+    Answered = 5,
 }
 
 impl State {
+    /// Whether a flow in `state` is not known to be more than a packet and an
+    /// answer to it: its place is `EMBRYONIC`.
+    #[inline(always)]
+    pub const fn is_embryonic(state: u8) -> bool {
+        state == Self::New as u8 || state == Self::Answered as u8
+    }
+
     #[inline(always)]
     pub const fn from_u8(state: u8) -> Self {
         match state {
@@ -31,6 +41,7 @@ impl State {
             2 => Self::HalfClosed,
             3 => Self::Closing,
             4 => Self::Reset,
+            5 => Self::Answered,
             _ => Self::Established,
         }
     }
@@ -40,7 +51,8 @@ impl State {
         match (self, proto) {
             (Self::New, PROTO_TCP) => "SYN_SENT",
             (Self::New, _) => "UNREPLIED",
-            (Self::Established, _) => "ESTABLISHED",
+            (Self::Answered, PROTO_TCP) => "SYN_RECV",
+            (Self::Answered | Self::Established, _) => "ESTABLISHED",
             (Self::HalfClosed, _) => "HALF_CLOSED",
             (Self::Closing, _) => "CLOSING",
             (Self::Reset, _) => "RESET",
@@ -84,7 +96,7 @@ pub const fn next(state: State, tcp_flags: u8, own_fin: bool, twin_fin: bool) ->
             Next::Become { state: State::HalfClosed, fin: own_fin }
         }
         State::Reset => Next::Become { state: State::Established, fin: false },
-        State::New | State::Established | State::HalfClosed => Next::Stay,
+        State::New | State::Answered | State::Established | State::HalfClosed => Next::Stay,
     }
 }
 
@@ -117,7 +129,7 @@ impl Default for Timeouts {
 impl Timeouts {
     pub const fn of(&self, proto: u8, state: State) -> u32 {
         match (proto, state) {
-            (PROTO_TCP, State::New) => self.tcp_new,
+            (PROTO_TCP, State::New | State::Answered) => self.tcp_new,
             (PROTO_TCP, State::Established) => self.tcp_established,
             (PROTO_TCP, State::HalfClosed) => self.tcp_half_closed,
             (PROTO_TCP, State::Closing | State::Reset) => self.tcp_closing,
@@ -142,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_cannot_move_a_flow_leaves_it_as_it_is() {
-        for (state, flags) in (0..=4).flat_map(|state| (0..64).map(move |flags| (state, flags))) {
+        for (state, flags) in (0..=5).flat_map(|state| (0..64).map(move |flags| (state, flags))) {
             let moves = [(false, false), (false, true), (true, false), (true, true)]
                 .iter()
                 .any(|(own, twin)| next(State::from_u8(state), flags, *own, *twin) != Next::Stay);

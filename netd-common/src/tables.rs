@@ -21,8 +21,10 @@ pub trait Tables {
     fn claim_embryo(&mut self, key: &FlowKey, flow: &Flow) -> bool;
     fn put_embryo(&mut self, key: &FlowKey, flow: &Flow);
     /// Copies an entry of `EMBRYONIC` to `FLOWS`, where it is in `state`;
-    /// `false` when it is gone, or `FLOWS` full.
+    /// `false` when it is gone, or there already, or `FLOWS` full.
     fn promote(&mut self, key: &FlowKey, state: State) -> bool;
+    /// Whether `FLOWS` has room for one more direction, which `key` would be.
+    fn has_room(&mut self, key: &FlowKey) -> bool;
     /// Whether the container behind a link has as many answered flows as it
     /// may.
     fn is_quota_used_up(&self, ifindex: u32) -> bool;

@@ -88,6 +88,10 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static PROMOTED: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 
+/// All zero.
+#[map]
+static NO_FLOW: Array<Flow> = Array::with_max_entries(1, 0);
+
 #[inline(always)]
 pub(crate) fn scratch<'a>() -> Option<&'a mut Scratch> {
     // SAFETY: the slot is this CPU's own for the program's whole run; zeroes
@@ -200,7 +204,23 @@ impl Tables for Host {
         let (embryo, flow) = unsafe { (&*embryo, &mut *flow) };
         *flow = *embryo;
         flow.state = state as u8;
-        FLOWS.insert(key, flow, 0).is_ok()
+        FLOWS.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn has_room(&mut self, key: &FlowKey) -> bool {
+        let Some(flow) = NO_FLOW.get_ptr(0) else {
+            return false;
+        };
+        // There is no other way to ask. No packet has such a key, and what has
+        // neither flags nor links is nobody's.
+        let key = FlowKey { pad: FlowKey::PROBE, ..*key };
+        // SAFETY: as in `promote`.
+        if FLOWS.insert(key, unsafe { &*flow }, 0).is_err() {
+            return false;
+        }
+        let _ = FLOWS.remove(key);
+        true
     }
 
     #[inline(always)]

@@ -28,7 +28,14 @@ pub struct FlowKey {
     pub proto: u8,
     /// A [`Zone`].
     pub zone: u8,
+    /// 0, or [`FlowKey::PROBE`].
     pub pad: u16,
+}
+
+impl FlowKey {
+    /// Marks an entry of a moment, which is no flow's: whether there is room
+    /// for one.
+    pub const PROBE: u16 = 1;
 }
 
 /// What to do with a packet of this direction, complete: an established

@@ -253,11 +253,16 @@ impl Tables for World {
         let Some(embryo) = self.embryonic.get(key) else {
             return false;
         };
-        if full && !self.flows.contains_key(key) {
+        if full || self.flows.contains_key(key) {
             return false;
         }
         self.flows.insert(*key, Flow { state: state as u8, ..*embryo });
         true
+    }
+
+    fn has_room(&mut self, _: &FlowKey) -> bool {
+        self.touch();
+        self.flows.len() < self.flows_capacity
     }
 
     fn is_quota_used_up(&self, ifindex: u32) -> bool {

@@ -64,15 +64,14 @@ pub(super) fn known<P: PacketMut, W: World>(
     if flow.has(Flow::HOST) {
         return Verdict::PASS;
     }
-    let goes_on = if flow.state == State::New as u8 {
-        match embryonic(world, headers) {
-            Embryo::GoesOn => true,
-            Embryo::Lost => false,
-            Embryo::NoRoom => return Verdict::drop(DropReason::FlowTableFull),
-            Embryo::NoQuota => return Verdict::drop(DropReason::FlowQuota),
-        }
-    } else {
-        headers.key.proto != PROTO_TCP || advance(world, headers)
+    let embryo =
+        if State::is_embryonic(flow.state) { embryonic(world, headers) } else { Embryo::Grown };
+    let goes_on = match embryo {
+        Embryo::Grown => headers.key.proto != PROTO_TCP || advance(world, headers),
+        Embryo::GoesOn => true,
+        Embryo::Lost => false,
+        Embryo::NoRoom => return Verdict::drop(DropReason::FlowTableFull),
+        Embryo::NoQuota => return Verdict::drop(DropReason::FlowQuota),
     };
     if goes_on { finish(packet, world, scratch) } else { Verdict::UNDECIDED }
 }
@@ -138,11 +137,13 @@ fn clamp_segments<P: PacketMut, W: World>(
     mtu == 0 || mss::clamp(packet, headers, mtu)
 }
 
-/// What becomes of a flow that has not been answered with a packet of it.
+/// What becomes of an embryonic flow with a packet of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Embryo {
     GoesOn,
+    /// It is in `FLOWS` now.
+    Grown,
     /// It has to be opened anew.
     Lost,
     /// `FLOWS` is full: a connection is better not begun than broken later,
@@ -152,16 +153,19 @@ enum Embryo {
     NoQuota,
 }
 
-/// A packet of a flow that has not been answered: an answer makes it an
-/// established one.
+/// A packet of a flow that is not known to be more than a packet and an answer
+/// to it. One more makes it a conversation: whoever only pretends to ask, under
+/// the addresses of others, never hears the answer.
 #[inline(never)]
 fn embryonic<W: World>(world: &mut W, headers: &Headers) -> Embryo {
     let Some(flow) = world.embryo(&headers.key) else {
         // Promoted a moment ago, on another CPU.
         return Embryo::GoesOn;
     };
+    let answered = flow.state == State::Answered as u8;
     let (original, twin) = (flow.has(Flow::ORIGINAL), nat::twin_key(&headers.key, flow));
-    if original {
+    let resets = headers.tcp_flags & TCP_RST != 0;
+    let outcome = if original {
         // The LRU may have let go of the reply's entry, and with it the port,
         // which may be another's by now.
         let reply = world.any_flow(&twin);
@@ -169,11 +173,46 @@ fn embryonic<W: World>(world: &mut W, headers: &Headers) -> Embryo {
             world.remove_embryo(&headers.key);
             return Embryo::Lost;
         }
-    } else if headers.tcp_flags & TCP_RST == 0 {
-        let outcome = promote(world, &headers.key, &twin);
-        // What has no connections can do without a place in the table.
-        if outcome != Embryo::NoRoom || headers.key.proto == PROTO_TCP {
-            return outcome;
+        if !answered || resets || headers.tcp_flags & TCP_SYN != 0 {
+            return Embryo::GoesOn;
+        }
+        promote(world, &twin, &headers.key)
+    } else if resets {
+        return Embryo::GoesOn;
+    } else if is_answer(headers, answered) {
+        answer(world, &headers.key, &twin)
+    } else {
+        promote(world, &headers.key, &twin)
+    };
+    // What has no connections can do without a place in the table.
+    let needless = outcome == Embryo::NoRoom && headers.key.proto != PROTO_TCP;
+    if needless { Embryo::GoesOn } else { outcome }
+}
+
+/// Whether a packet of the reply's direction is the first, or as good as that.
+/// TCP's in the middle of a connection is not.
+#[inline(always)]
+fn is_answer(headers: &Headers, answered: bool) -> bool {
+    if headers.key.proto == PROTO_TCP { headers.tcp_flags & TCP_SYN != 0 } else { !answered }
+}
+
+/// Notes that a pair has been answered, if there is room for it to grow.
+#[inline(always)]
+fn answer<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) -> Embryo {
+    let Some(opener) = world.embryo(original) else { return Embryo::GoesOn };
+    if !nat::is_twin(original, opener, reply) {
+        return Embryo::GoesOn;
+    }
+    let parties = Parties::of(opener);
+    if quota::is_used_up(world, parties) {
+        return Embryo::NoQuota;
+    }
+    if !world.has_room(reply) {
+        return Embryo::NoRoom;
+    }
+    for key in [original, reply] {
+        if let Some(embryo) = world.embryo(key) {
+            embryo.state = State::Answered as u8;
         }
     }
     Embryo::GoesOn
@@ -194,7 +233,9 @@ fn promote<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) -> Embr
         return Embryo::NoQuota;
     }
     if !world.promote(reply, State::Established) {
-        return Embryo::NoRoom;
+        // A packet of the other direction may do the same on another CPU: one
+        // of the two makes the pair.
+        return if world.flow(reply).is_some() { Embryo::GoesOn } else { Embryo::NoRoom };
     }
     if !world.promote(original, State::Established) {
         world.remove_flow(reply);
@@ -203,7 +244,7 @@ fn promote<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) -> Embr
     world.remove_embryo(original);
     world.remove_embryo(reply);
     quota::count(world, parties, 1);
-    Embryo::GoesOn
+    Embryo::Grown
 }
 
 /// The container's own direction must come from its link and its MAC.

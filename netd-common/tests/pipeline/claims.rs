@@ -142,6 +142,7 @@ fn an_answered_flow_keeps_its_port_from_new_ones() {
         let asked = CLIENT.sends(OUTSIDE[f], udp(40_000, 53));
         let out = forwarded(from_container(&mut world, &CLIENT, &asked));
         delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+        forwarded(from_container(&mut world, &CLIENT, &asked));
         assert!(world.embryonic.is_empty());
         let other = WEB.sends(OUTSIDE[f], udp(40_000, 53));
         let (refused, _) = from_container(&mut world, &WEB, &other);

@@ -1,4 +1,5 @@
-//! The life of a flow: born unanswered, promoted in pairs, closed, reborn.
+//! The life of a flow: born unanswered, promoted in pairs once it is a
+//! conversation, closed, reborn.
 
 use netd_common::{
     abi::{
@@ -9,13 +10,15 @@ use netd_common::{
     model::{
         Datagram, Layer4, World,
         cases::FAMILIES,
-        scene::{self, CLIENT, HOST, OUTSIDE, WEB, incoming},
+        scene::{self, CLIENT, Container, HOST, OUTSIDE, WEB, incoming},
     },
     nat,
     verdict::Verdict,
 };
 
-use crate::talk::{answer, delivered, flagged, forwarded, from_container, from_uplink, tcp, udp};
+use crate::talk::{
+    answer, delivered, flagged, forwarded, from_container, from_uplink, outside, tcp, udp,
+};
 
 /// A connection of the client's to the outside: its SYN, and what left.
 fn syn(f: Family, world: &mut World) -> (Datagram, Datagram) {
@@ -24,11 +27,18 @@ fn syn(f: Family, world: &mut World) -> (Datagram, Datagram) {
     (asked, out)
 }
 
-/// As [`syn`], and the answer came.
+/// As [`syn`], and the answer came, and the answer to that went.
 fn connect(f: Family, world: &mut World) -> (Datagram, Datagram) {
     let (asked, out) = syn(f, world);
-    delivered(&CLIENT, from_uplink(world, &answer(&out)));
+    shake_hands(world, &CLIENT, &asked, &out);
     (flagged(&asked, TCP_ACK), flagged(&answer(&out), TCP_ACK))
+}
+
+/// What comes after a SYN, which left as `out`.
+#[track_caller]
+fn shake_hands(world: &mut World, client: &Container, asked: &Datagram, out: &Datagram) {
+    delivered(client, from_uplink(world, &flagged(&answer(out), TCP_SYN | TCP_ACK)));
+    forwarded(from_container(world, client, &flagged(asked, TCP_ACK)));
 }
 
 /// Each entry has its twin in the same table, in the same state.
@@ -52,30 +62,107 @@ fn assert_state(world: &World, state: State) {
     assert!(world.flows.values().all(|flow| flow.state == state as u8), "{:?}", world.flows);
 }
 
+#[track_caller]
+fn assert_embryonic(world: &World, state: State) {
+    assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+    assert_pairs(world);
+    assert!(world.embryonic.values().all(|it| it.state == state as u8), "{:?}", world.embryonic);
+}
+
 #[test]
-fn a_flow_is_embryonic_until_it_is_answered() {
+fn a_connection_is_embryonic_until_its_handshake_is_done() {
     for f in FAMILIES {
         let mut world = scene::world();
         let (asked, out) = syn(f, &mut world);
         forwarded(from_container(&mut world, &CLIENT, &asked));
-        assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
-        assert_pairs(&world);
-        delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+        assert_embryonic(&world, State::New);
+        let back = flagged(&answer(&out), TCP_SYN | TCP_ACK);
+        for _ in 0..2 {
+            delivered(&CLIENT, from_uplink(&mut world, &back));
+            assert_embryonic(&world, State::Answered);
+            forwarded(from_container(&mut world, &CLIENT, &asked));
+            assert_embryonic(&world, State::Answered);
+        }
+        forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_ACK)));
         assert_state(&world, State::Established);
         let original = world.flows.values().find(|flow| flow.has(Flow::ORIGINAL)).unwrap();
-        assert_eq!(original.counted(), (2, 2 * asked.frame().len() as u64));
+        assert_eq!(original.counted(), (5, 5 * asked.frame().len() as u64));
     }
 }
 
 #[test]
-fn a_published_flow_is_embryonic_until_it_is_answered() {
+fn a_connection_that_ends_with_its_handshake_is_half_closed() {
     for f in FAMILIES {
         let mut world = scene::world();
-        let asked = incoming(OUTSIDE[f], HOST[f], tcp(40_000, 8080, TCP_SYN));
-        let received = delivered(&WEB, from_uplink(&mut world, &asked));
-        assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
+        let (asked, out) = syn(f, &mut world);
+        delivered(&CLIENT, from_uplink(&mut world, &flagged(&answer(&out), TCP_SYN | TCP_ACK)));
+        forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
+        assert_state(&world, State::HalfClosed);
+    }
+}
+
+#[test]
+fn a_connection_that_is_met_in_its_middle_is_one_when_it_is_answered() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let asked = CLIENT.sends(OUTSIDE[f], tcp(40_000, 443, TCP_ACK));
+        let out = forwarded(from_container(&mut world, &CLIENT, &asked));
+        delivered(&CLIENT, from_uplink(&mut world, &flagged(&answer(&out), TCP_ACK)));
+        assert_state(&world, State::Established);
+    }
+}
+
+#[test]
+fn who_asks_in_the_name_of_others_takes_no_place_of_a_connections() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        for client in 0..100 {
+            let from = outside(f, client);
+            let asked = incoming(from, HOST[f], tcp(40_000, 8080, TCP_SYN));
+            let received = delivered(&WEB, from_uplink(&mut world, &asked));
+            let answer = flagged(&received.answer(), TCP_SYN | TCP_ACK);
+            forwarded(from_container(&mut world, &WEB, &answer));
+            // Some are there, and say that they have not asked.
+            let reset = incoming(from, HOST[f], tcp(40_000, 8080, TCP_RST));
+            delivered(&WEB, from_uplink(&mut world, &reset));
+            let asked = incoming(from, HOST[f], udp(40_000, 5353));
+            let received = delivered(&WEB, from_uplink(&mut world, &asked));
+            forwarded(from_container(&mut world, &WEB, &received.answer()));
+        }
+        assert_eq!((world.flows.len(), world.embryonic.len()), (0, 400));
         assert_pairs(&world);
-        forwarded(from_container(&mut world, &WEB, &received.answer()));
+    }
+}
+
+#[test]
+fn a_published_flow_is_embryonic_until_it_is_a_conversation() {
+    for f in FAMILIES {
+        for (own, more) in [(tcp(40_000, 8080, TCP_SYN), tcp(40_000, 8080, TCP_ACK)), {
+            let datagram = udp(40_000, 5353);
+            (datagram, datagram)
+        }] {
+            let mut world = scene::world();
+            let asked = incoming(OUTSIDE[f], HOST[f], own);
+            let received = delivered(&WEB, from_uplink(&mut world, &asked));
+            assert_embryonic(&world, State::New);
+            let back = flagged(&received.answer(), TCP_SYN | TCP_ACK);
+            forwarded(from_container(&mut world, &WEB, &back));
+            assert_embryonic(&world, State::Answered);
+            delivered(&WEB, from_uplink(&mut world, &incoming(OUTSIDE[f], HOST[f], more)));
+            assert_state(&world, State::Established);
+        }
+    }
+}
+
+#[test]
+fn an_answer_of_many_datagrams_is_a_conversation() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let asked = CLIENT.sends(OUTSIDE[f], udp(40_000, 53));
+        let out = forwarded(from_container(&mut world, &CLIENT, &asked));
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+        assert_embryonic(&world, State::Answered);
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
         assert_state(&world, State::Established);
     }
 }
@@ -172,7 +259,7 @@ fn a_lost_reply_entry_is_put_back() {
         let again = forwarded(from_container(&mut world, &CLIENT, &asked));
         assert_eq!(again, out, "the same port");
         assert_pairs(&world);
-        delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+        shake_hands(&mut world, &CLIENT, &asked, &again);
         assert_state(&world, State::Established);
     }
 }
@@ -189,7 +276,7 @@ fn a_lost_original_entry_is_put_back() {
         assert!(world.flows.is_empty());
         let again = forwarded(from_container(&mut world, &CLIENT, &asked));
         assert_eq!(again, out, "the same port");
-        delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+        shake_hands(&mut world, &CLIENT, &asked, &again);
         assert_state(&world, State::Established);
     }
 }
@@ -211,8 +298,8 @@ fn a_lost_reply_entry_whose_port_went_to_another_gets_a_new_port() {
         world.config_mut().snat_low.last = 5001;
         let again = forwarded(from_container(&mut world, &CLIENT, &asked));
         assert_eq!(again.layer4, tcp(5001, 443, TCP_SYN), "not the other's port");
-        delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
-        delivered(&WEB, from_uplink(&mut world, &answer(&others)));
+        shake_hands(&mut world, &CLIENT, &asked, &again);
+        shake_hands(&mut world, &WEB, &other, &others);
         assert_eq!(world.flows.len(), 4);
         assert_pairs(&world);
     }
@@ -234,7 +321,7 @@ fn a_late_answer_to_a_port_given_up_makes_no_pair_with_the_new_one() {
         assert_ne!(again.layer4, out.layer4);
         delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
         assert!(world.flows.is_empty());
-        delivered(&CLIENT, from_uplink(&mut world, &answer(&again)));
+        shake_hands(&mut world, &CLIENT, &asked, &again);
         assert_eq!(world.flows.len(), 2);
         for (key, flow) in &world.flows {
             assert!(world.flows.contains_key(&nat::twin_key(key, flow)));
@@ -248,6 +335,8 @@ fn times_are_those_of_the_last_packet() {
         let mut world = scene::world();
         let asked = CLIENT.sends(OUTSIDE[f], udp(40_000, 53));
         let out = forwarded(from_container(&mut world, &CLIENT, &asked));
+        delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
+        forwarded(from_container(&mut world, &CLIENT, &asked));
         world.now += 5;
         delivered(&CLIENT, from_uplink(&mut world, &answer(&out)));
         world.now += 5;

@@ -37,13 +37,15 @@ fn syn(f: Family, sport: u16) -> Datagram {
     CLIENT.sends(OUTSIDE[f], tcp(sport, 443, TCP_SYN))
 }
 
-/// A connection of the client's to the outside: its SYN and the answer to it.
+/// A connection of the client's to the outside: its SYN, the answer to it, and
+/// the answer to that.
 #[track_caller]
 fn connect(f: Family, world: &mut World, sport: u16) -> (Datagram, Datagram) {
     let asked = syn(f, sport);
     let out = forwarded(from_container(world, &CLIENT, &asked));
     let back = flagged(&answer(&out), TCP_SYN | TCP_ACK);
     delivered(&CLIENT, from_uplink(world, &back));
+    forwarded(from_container(world, &CLIENT, &flagged(&asked, TCP_ACK)));
     (asked, back)
 }
 
@@ -57,12 +59,21 @@ fn a_full_table_takes_no_connection_until_there_is_room() {
             let out = forwarded(from_container(&mut world, &CLIENT, &asked));
             let back = flagged(&answer(&out), TCP_SYN | TCP_ACK);
             for _ in 0..3 {
-                assert_eq!(from_uplink(&mut world, &back).0, FULL);
+                let answered = from_uplink(&mut world, &back);
+                if room == 0 {
+                    assert_eq!(answered.0, FULL);
+                } else {
+                    // There is room for one direction, which is found later.
+                    delivered(&CLIENT, answered);
+                    let last = flagged(&asked, TCP_ACK);
+                    assert_eq!(from_container(&mut world, &CLIENT, &last).0, FULL);
+                }
                 forwarded(from_container(&mut world, &CLIENT, &asked));
             }
             assert_eq!((world.flows.len(), world.embryonic.len()), (0, 2));
             world.flows_capacity = 2;
             delivered(&CLIENT, from_uplink(&mut world, &back));
+            forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_ACK)));
             assert_eq!((world.flows.len(), world.embryonic.len()), (2, 0));
         }
     }
@@ -118,6 +129,7 @@ fn flows_that_were_asked_for_at_once_do_not_pass_the_quota_together() {
         let outs = [1, 2].map(|port| forwarded(from_container(&mut world, &CLIENT, &syn(f, port))));
         let [one, other] = outs.map(|out| flagged(&answer(&out), TCP_SYN | TCP_ACK));
         delivered(&CLIENT, from_uplink(&mut world, &one));
+        forwarded(from_container(&mut world, &CLIENT, &flagged(&syn(f, 1), TCP_ACK)));
         assert_eq!(from_uplink(&mut world, &other).0, QUOTA);
         assert_eq!(answered(&world, &CLIENT), 1);
     }
@@ -131,6 +143,7 @@ fn flows_from_outside_count_towards_the_quota_of_whoever_answers() {
         let got = delivered(&WEB, from_uplink(&mut world, &syn(50_000)));
         let back = Datagram { src_mac: WEB.mac, dst_mac: got.src_mac, ..got.answer() };
         forwarded(from_container(&mut world, &WEB, &flagged(&back, TCP_SYN | TCP_ACK)));
+        delivered(&WEB, from_uplink(&mut world, &flagged(&syn(50_000), TCP_ACK)));
         assert_eq!(answered(&world, &WEB), 1);
         assert_eq!(from_uplink(&mut world, &syn(50_001)).0, QUOTA);
     }
@@ -144,6 +157,7 @@ fn a_flow_between_two_containers_counts_for_both() {
         let got = delivered(&WEB, from_container(&mut world, &CLIENT, &asked));
         let back = Datagram { src_mac: WEB.mac, dst_mac: got.src_mac, ..got.answer() };
         delivered(&CLIENT, from_container(&mut world, &WEB, &flagged(&back, TCP_SYN | TCP_ACK)));
+        delivered(&WEB, from_container(&mut world, &CLIENT, &flagged(&asked, TCP_ACK)));
         assert_eq!([&WEB, &CLIENT].map(|it| answered(&world, it)), [1, 1]);
         assert_eq!(from_container(&mut world, &CLIENT, &syn(f, 1)).0, QUOTA);
     }
