@@ -216,7 +216,8 @@ impl Tables for Host {
         // neither flags nor links is nobody's.
         let key = FlowKey { pad: FlowKey::PROBE, ..*key };
         // SAFETY: as in `promote`.
-        if FLOWS.insert(key, unsafe { &*flow }, 0).is_err() {
+        let flow = unsafe { &*flow };
+        if FLOWS.insert(key, flow, 0).is_err() {
             return false;
         }
         let _ = FLOWS.remove(key);
