@@ -84,7 +84,7 @@ fn report(what: &str, measured: impl std::fmt::Display) {
 /// An attachment with one port, alone and asked for by a program: a container
 /// is made with its sandbox, and removed.
 fn attachments(agent: &Agent, network: &str, count: usize) -> (Times, Times) {
-    let mut api = Api::connect(agent);
+    let api = Api::of(agent);
     let (mut made, mut gone) = (vec![], vec![]);
     for _ in 0..count {
         let body = json!({"network": network, "command": ["true"], "publish": ["8080:80"]});
@@ -134,7 +134,7 @@ fn soak_a_thousand_endpoints_by_many_clients() {
 
     let together = by_clients(1000, |n| {
         let body = json!({"network": format!("n{}", n % 4), "command": ["true"]});
-        let mut api = Api::connect(&agent);
+        let api = Api::of(&agent);
         let made = api.ok("POST", "containers", &body);
         api.ok("DELETE", &format!("containers/{}", id(&made)), &Value::Null);
     });
@@ -216,7 +216,7 @@ fn soak_ten_thousand_ports() {
     let last = 20_000 + PORTS - 1;
     let range = format!("20000-{last}:20000-{last}");
     report("agent before", memory(&agent));
-    let mut api = Api::connect(&agent);
+    let api = Api::of(&agent);
     let (mut published, mut removed) = (vec![], vec![]);
     for protocol in ["tcp", "udp", "tcp", "udp", "tcp"] {
         let body = json!({"specs": [format!("{range}/{protocol}")]});
