@@ -37,6 +37,8 @@ const SOON: Duration = Duration::from_millis(300);
 /// Looks that follow each other ever more slowly, for a minute, while something
 /// is still unnamed: a busy dockerd lists a container long after it has joined.
 const QUICK_LOOKS: u32 = 20;
+/// How often dockerd is asked for its names at the least.
+const ASK: Duration = Duration::from_secs(60);
 /// How often what netd itself can see is looked over.
 const LOOK_OVER: Duration = Duration::from_secs(10);
 
@@ -191,7 +193,7 @@ impl Agent {
 
     /// Asks for Docker's names, if there is anything of Docker's.
     fn ask_docker(&mut self) {
-        self.docker.look = Instant::now() + self.docker.patience;
+        self.docker.look = Instant::now() + self.docker.patience.min(ASK);
         let Some(socket) = self.docker.socket.clone().filter(|_| self.has_docker()) else { return };
         self.docker.asking = true;
         let notices = self.notices.clone();
