@@ -32,24 +32,34 @@ use crate::{
 /// Sends `frame` through a hook's fast program and, where that one does not
 /// decide, its slow one. The verdict is counted, as in the kernel.
 pub fn run(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
-    let fast = match hook {
+    let verdict = fast(hook, frame, world).or_else(|| slow(hook, frame, world));
+    assert!(verdict.is_decided(), "{} left a packet undecided: {frame:02x?}", hook.name());
+    world.count(hook, verdict, frame.bytes.len() as u64);
+    verdict
+}
+
+/// What a hook's fast program says.
+pub fn fast(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
+    match hook {
         Hook::FromContainer => pipeline::from_container(frame, world),
         Hook::ToContainer => pipeline::to_container(frame, world),
         Hook::FromUplink => pipeline::from_uplink(frame, world),
         Hook::ToUplink => pipeline::to_uplink(frame, world),
         Hook::UplinkXdp => pipeline::uplink_xdp(frame, world),
         Hook::Socket => Verdict::PASS,
-    };
+    }
+}
+
+/// What a hook's slow program says; undecided where there is none.
+pub fn slow(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
     // As in the kernel, it still holds what the packet before left in it.
     let mut scratch = world.scratch;
-    let verdict = fast.or_else(|| match hook {
+    let verdict = match hook {
         Hook::FromContainer => pipeline::from_container_slow(frame, world, &mut scratch),
         Hook::FromUplink => pipeline::from_uplink_slow(frame, world, &mut scratch),
         Hook::ToUplink => pipeline::to_uplink_slow(frame, world, &mut scratch),
         Hook::ToContainer | Hook::UplinkXdp | Hook::Socket => Verdict::UNDECIDED,
-    });
+    };
     world.scratch = scratch;
-    assert!(verdict.is_decided(), "{} left a packet undecided: {frame:02x?}", hook.name());
-    world.count(hook, verdict, frame.bytes.len() as u64);
     verdict
 }

@@ -196,16 +196,27 @@ fn is_answer(headers: &Headers, answered: bool) -> bool {
     if headers.key.proto == PROTO_TCP { headers.tcp_flags & TCP_SYN != 0 } else { !answered }
 }
 
+/// The parties to a pair that may grow, or what becomes of it instead.
+#[inline(always)]
+fn growing<W: World>(
+    world: &mut W,
+    reply: &FlowKey,
+    original: &FlowKey,
+) -> Result<Parties, Embryo> {
+    let Some(opener) = world.embryo(original) else { return Err(Embryo::GoesOn) };
+    // An original that was opened anew may have another reply by now.
+    if !nat::is_twin(original, opener, reply) {
+        return Err(Embryo::GoesOn);
+    }
+    let parties = Parties::of(opener);
+    if quota::is_used_up(world, parties) { Err(Embryo::NoQuota) } else { Ok(parties) }
+}
+
 /// Notes that a pair has been answered, if there is room for it to grow.
 #[inline(always)]
 fn answer<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) -> Embryo {
-    let Some(opener) = world.embryo(original) else { return Embryo::GoesOn };
-    if !nat::is_twin(original, opener, reply) {
-        return Embryo::GoesOn;
-    }
-    let parties = Parties::of(opener);
-    if quota::is_used_up(world, parties) {
-        return Embryo::NoQuota;
+    if let Err(embryo) = growing(world, reply, original) {
+        return embryo;
     }
     if !world.has_room(reply) {
         return Embryo::NoRoom;
@@ -223,15 +234,10 @@ fn answer<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) -> Embry
 /// When `FLOWS` is full the pair stays where it is.
 #[inline(always)]
 fn promote<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) -> Embryo {
-    // An original that was opened anew may have another reply by now.
-    let Some(opener) = world.embryo(original) else { return Embryo::GoesOn };
-    if !nat::is_twin(original, opener, reply) {
-        return Embryo::GoesOn;
-    }
-    let parties = Parties::of(opener);
-    if quota::is_used_up(world, parties) {
-        return Embryo::NoQuota;
-    }
+    let parties = match growing(world, reply, original) {
+        Ok(parties) => parties,
+        Err(embryo) => return embryo,
+    };
     if !world.promote(reply, State::Established) {
         // A packet of the other direction may do the same on another CPU: one
         // of the two makes the pair.

@@ -59,8 +59,14 @@ pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> 
     }
     // A published port's container may be answering a neighbour that came by
     // the host's address.
-    if flags & Endpoint::PUBLISHED != 0 && world.any_flow(&headers.key).is_some() {
-        return flow::established(packet, world, &headers);
+    if flags & Endpoint::PUBLISHED != 0 {
+        let verdict = flow::established(packet, world, &headers);
+        if verdict != Verdict::UNKNOWN {
+            return verdict;
+        }
+        if world.embryo(&headers.key).is_some() {
+            return Verdict::UNDECIDED;
+        }
     }
     neighbour(packet, world, &headers, network)
 }

@@ -11,12 +11,13 @@ use netd_common::{
     model::{
         self, Datagram, Frame, Layer4, World,
         cases::FAMILIES,
+        fast,
         scene::{
             self, ALIAS, CONTAINERS, HOST, HOST1, NETWORKS, ONE, OUTSIDE, UP0, WEB, gateway,
             incoming,
         },
+        slow,
     },
-    pipeline,
     verdict::{Hook, Verdict},
 };
 use proptest::{prelude::*, sample::select};
@@ -24,21 +25,6 @@ use proptest::{prelude::*, sample::select};
 use crate::talk::{self, families, tcp, udp};
 
 const HOOKS: [Hook; 2] = [Hook::FromContainer, Hook::FromUplink];
-
-fn fast(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
-    match hook {
-        Hook::FromContainer => pipeline::from_container(frame, world),
-        _ => pipeline::from_uplink(frame, world),
-    }
-}
-
-fn slow(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
-    let mut scratch = pipeline::Scratch::default();
-    match hook {
-        Hook::FromContainer => pipeline::from_container_slow(frame, world, &mut scratch),
-        _ => pipeline::from_uplink_slow(frame, world, &mut scratch),
-    }
-}
 
 #[test]
 fn the_hosts_own_packets_are_passed_at_once() {
