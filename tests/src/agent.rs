@@ -180,6 +180,14 @@ impl Agent {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Waits until the log has `text`: what it tells of comes first.
+    #[track_caller]
+    pub fn expect_log(&self, text: &str) {
+        eventually(DEADLINE, &format!("the log says `{text}`"), || {
+            self.log().contains(text).then_some(())
+        });
+    }
+
     /// `netd --root … ARGS`, in the host's namespace, not yet run.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program {
         let program = Program::new(netd_path()).arg("--root").arg(&self.root);

@@ -111,9 +111,7 @@ impl Scene {
             });
         }));
         assert!(done.is_ok(), "after `{line}`:\n{after}\nbefore:\n{before}\n{}", self.agent.log());
-        eventually(DEADLINE, &format!("the log tells of `{line}`"), || {
-            self.agent.log().contains(told).then_some(())
-        });
+        self.agent.expect_log(told);
         self.goes_on();
     }
 }
@@ -216,8 +214,8 @@ fn programs_and_pins_come_back_and_connections_go_on() {
     }
     scene.goes_on();
     wait_for_pins(&scene.agent, &wanted);
-    assert!(scene.agent.log().contains("the pin of `from_container` on"), "{}", scene.agent.log());
-    assert!(scene.agent.log().contains("the pin of the map FLOWS"), "{}", scene.agent.log());
+    scene.agent.expect_log("the pin of `from_container` on");
+    scene.agent.expect_log("the pin of the map FLOWS");
 
     scene.host().exec(&format!("umount -l {}/bpf", scene.agent.root().display()));
     wait_for_pins(&scene.agent, &wanted);
@@ -229,9 +227,8 @@ fn programs_and_pins_come_back_and_connections_go_on() {
     put_right("every program runs again", || {
         pins(&scene.agent) == wanted && attached(&scene) == before
     });
-    let log = scene.agent.log();
     for program in ["`to_container` on `nd", "`from_uplink` on `up0`", "`sock_connect4`"] {
-        assert!(log.contains(program), "{program}: {log}");
+        scene.agent.expect_log(program);
     }
     scene.goes_on();
 
@@ -272,7 +269,7 @@ fn clsact_filters_come_back_and_those_of_others_stay() {
         put_right(&format!("`{line}` is put right"), || filters(&scene) == before);
         scene.goes_on();
     }
-    assert!(scene.agent.log().contains(&format!("the filter `from_container` on `{veth}`")));
+    scene.agent.expect_log(&format!("the filter `from_container` on `{veth}`"));
 }
 
 #[test]
@@ -305,9 +302,7 @@ fn an_uplink_goes_down_and_up_and_gets_another_name_and_connections_go_on() {
     scene.host().ip("link set up0 name wan");
     scene.host().ip("link set wan up");
     scene.host().ip(&format!("route add default via {OUTSIDE}"));
-    eventually(DEADLINE, "the uplink has its name", || {
-        scene.agent.log().contains("uplinks=\"wan\"").then_some(())
-    });
+    scene.agent.expect_log("uplinks=\"wan\"");
     scene.goes_on();
 }
 

@@ -38,7 +38,7 @@ fn networks_and_running_containers_follow_the_default_routes_mtu() {
     exchange(&mut stream, &vec![4; 100_000]);
 
     assert!(other.ns.ip("link show dev eth0").contains("mtu 1450 "), "it has one of its own");
-    assert!(agent.log().contains("MTU follows the host's"), "{}", agent.log());
+    agent.expect_log("MTU follows the host's");
 
     // It is so after a restart too, and changes while no agent runs count.
     agent.kill();
@@ -61,7 +61,6 @@ fn snat_that_runs_out_of_ports_is_told() {
     first.recv(&mut [0; 8]).unwrap();
     assert!(!client.ns.udp_echoes(at(OUTSIDE, 90), SILENCE));
     assert_ne!(agent.dropped("snat_ports_exhausted"), 0);
-    let told = || agent.log().contains("no SNAT port was left");
-    eventually(DEADLINE, "the log tells the way out", || told().then_some(()));
-    assert!(agent.log().contains("ip_local_port_range"), "{}", agent.log());
+    agent.expect_log("no SNAT port was left");
+    agent.expect_log("ip_local_port_range");
 }

@@ -3,9 +3,7 @@
 
 use std::{net::TcpStream, path::PathBuf};
 
-use netd_tests::{
-    Agent, Crowd, DEADLINE, Family, SILENCE, Topology, eventually, exchange, topology::at,
-};
+use netd_tests::{Agent, Crowd, Family, SILENCE, Topology, exchange, topology::at};
 use serde_json::json;
 
 /// Where an agent has its maps.
@@ -81,9 +79,7 @@ fn a_full_table_breaks_no_connection_and_says_so() {
     for stream in &mut streams {
         exchange(stream, b"goes on");
     }
-    eventually(DEADLINE, "the log says that the table is full", || {
-        agent.log().contains("the flow table is nearly full").then_some(())
-    });
+    agent.expect_log("the flow table is nearly full");
     crowd.remove(1);
     exchange(&mut net.outside.connect(to), b"there is room again");
 }
