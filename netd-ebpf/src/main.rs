@@ -22,7 +22,7 @@ mod socket;
 mod xdp;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::{bpf_redirect_neigh, bpf_redirect_peer},
     macros::classifier,
     programs::TcContext,
@@ -98,7 +98,8 @@ fn act_or_go_on(ctx: &TcContext, skb: &Skb, hook: Hook, verdict: Verdict) -> i32
 }
 
 /// Counts the verdict and turns it into what the kernel is to do. Packets that
-/// go on are left to the programs of others behind ours (`TC_ACT_UNSPEC`).
+/// go on are left to the programs of others behind ours (`TC_ACT_UNSPEC`); but
+/// where behind ours is ours once more, it must not see them twice.
 #[inline(always)]
 fn act(skb: &Skb, hook: Hook, verdict: Verdict) -> i32 {
     maps::count(hook, verdict.outcome(), skb.len() as u64);
@@ -112,6 +113,9 @@ fn act(skb: &Skb, hook: Hook, verdict: Verdict) -> i32 {
     if verdict.is_drop() {
         events::report(*skb, hook, verdict.outcome());
         return TC_ACT_SHOT;
+    }
+    if matches!(hook, Hook::FromContainer | Hook::ToContainer) && maps::is_settling(skb.ifindex()) {
+        return TC_ACT_OK;
     }
     TC_ACT_UNSPEC
 }

@@ -80,6 +80,11 @@ static EVENT_SLOTS: PerCpuArray<EventSlot> = PerCpuArray::pinned(1, 0);
 #[map]
 static SLOW: ProgramArray = ProgramArray::pinned(HOOKS, 0);
 
+/// The index of the link of a container whose programs are in filters and in
+/// `bpf_link`s at once, for the moment that they take from one to the other.
+#[map]
+static SETTLING: Array<u32> = Array::pinned(1, 0);
+
 /// The slow path's room to work in; not shared with userspace.
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -124,6 +129,11 @@ unsafe fn atomic_add(place: *mut u64, change: i64) {
 pub(crate) fn continue_slowly(ctx: &TcContext, hook: Hook) {
     // SAFETY: nothing of this program's is left to be dropped.
     unsafe { SLOW.tail_call(ctx, hook as u32) };
+}
+
+#[inline(always)]
+pub(crate) fn is_settling(ifindex: u32) -> bool {
+    SETTLING.get(0).is_some_and(|settling| *settling == ifindex)
 }
 
 /// Adds one packet to a hook's outcome.

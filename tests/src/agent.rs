@@ -180,6 +180,23 @@ impl Agent {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// The programs of containers that run in filters, as `LINK KIND NAME`.
+    pub fn filters(&self) -> Vec<String> {
+        let shown = self.host.exec("bpftool -j net show");
+        let shown: Value = serde_json::from_str(&shown).expect("JSON");
+        let all = rows(&shown).iter().flat_map(|shown| rows(&shown["tc"]));
+        let filters = all.filter(|it| text(it, "/kind").starts_with("clsact"));
+        let names = filters.map(|it| ["/devname", "/kind", "/name"].map(|key| text(it, key)));
+        names.map(|it| it.join(" ")).filter(|it| it.ends_with("_container")).collect()
+    }
+
+    /// Waits until the programs of all containers are where they stay.
+    #[track_caller]
+    pub fn wait_until_settled(&self) {
+        let settled = || self.filters().is_empty().then_some(());
+        eventually(DEADLINE, "programs are in links and no longer in filters", settled);
+    }
+
     /// Waits until the log has `text`: what it tells of comes first.
     #[track_caller]
     pub fn expect_log(&self, text: &str) {
@@ -238,7 +255,8 @@ impl Agent {
         self.counted(|row| text(row, "/Outcome") == reason && row["Drop"] == true)
     }
 
-    fn counted(&self, wanted: impl Fn(&Value) -> bool) -> u64 {
+    /// Packets that are counted in the rows of `netd stats` that are wanted.
+    pub fn counted(&self, wanted: impl Fn(&Value) -> bool) -> u64 {
         let stats = self.json("stats");
         rows(&stats).iter().filter(|row| wanted(row)).map(|row| number(row, "/Packets")).sum()
     }

@@ -189,6 +189,7 @@ fn wait_for_pins(agent: &Agent, wanted: &[String]) {
 #[test]
 fn programs_and_pins_come_back_and_connections_go_on() {
     let mut scene = Scene::new(&json!({ "xdp": "generic" }), &[]);
+    scene.agent.wait_until_settled();
     let wanted = pins(&scene.agent);
     assert!(wanted.iter().any(|pin| pin.contains("xdp")), "{wanted:?}");
     let links: Vec<_> =

@@ -22,9 +22,10 @@ pub const EVENT_SLOTS: &str = "EVENT_SLOTS";
 pub const QUOTAS: &str = "QUOTAS";
 pub const TALLIES: &str = "TALLIES";
 pub const SLOW: &str = "SLOW";
+pub const SETTLING: &str = "SETTLING";
 
 /// All maps, each pinned under its name.
-pub const MAPS: [&str; 22] = [
+pub const MAPS: [&str; 23] = [
     FLOWS,
     EMBRYONIC,
     FRAGMENTS,
@@ -47,6 +48,7 @@ pub const MAPS: [&str; 22] = [
     QUOTAS,
     TALLIES,
     SLOW,
+    SETTLING,
 ];
 
 pub const FROM_CONTAINER: &str = "from_container";

@@ -105,7 +105,9 @@ impl Agent {
         let mut refresh: Option<Instant> = None;
         let mut refreshed = Instant::now();
         loop {
-            let due = refresh.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let some_day = Instant::now() + Duration::from_secs(3600);
+            let due = refresh.unwrap_or(some_day);
+            let settling = self.work.settling_due();
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(request) => self.answer(request).await,
@@ -131,6 +133,9 @@ impl Agent {
                     if let Err(error) = self.follow().await {
                         tracing::error!("failed to follow the host's links: {error:#}");
                     }
+                }
+                () = tokio::time::sleep_until(settling.unwrap_or(some_day)), if settling.is_some() => {
+                    self.work.settle();
                 }
                 () = tokio::time::sleep_until(self.docker.due()) => self.docker_due().await,
                 _ = sweep.tick() => {

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use netd_common::abi::{self, Address, Be16, PortKey, PortTarget};
 use nix::time::{ClockId, clock_gettime};
+use tokio::time::{Duration, Instant};
 
 use super::{
     faults::{Crash, Of},
@@ -19,6 +20,11 @@ use crate::{
     model::{IfName, Mac, Protocol},
 };
 
+/// After the last attachment, until links are settled: who starts containers
+/// goes before.
+const QUIET: Duration = Duration::from_secs(1);
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) kernel: KernelEffects,
@@ -26,6 +32,9 @@ pub(super) struct Work {
     over: Over,
     pub(super) reaper: Reaper,
     crash: Crash,
+    /// When programs were last put on a link that is to be settled, or that
+    /// failed.
+    attached: Instant,
     /// What is being done with a plan of the journal.
     journalled: Option<Of>,
 }
@@ -39,6 +48,7 @@ impl Work {
             over: Over::default(),
             reaper,
             crash: Crash::from_environment(),
+            attached: Instant::now(),
             journalled: None,
         }
     }
@@ -75,6 +85,21 @@ impl Work {
         done
     }
 
+    /// When the programs of a link are to be settled. `None`: they all are.
+    pub(super) fn settling_due(&self) -> Option<Instant> {
+        (!self.datapath.is_settled()).then(|| self.attached + QUIET)
+    }
+
+    /// Settles the programs of one link, which holds up whoever changes links
+    /// for some 20 ms.
+    pub(super) fn settle(&mut self) {
+        if let Err(error) = self.datapath.settle() {
+            let error = anyhow::Error::from(error);
+            tracing::error!("programs stay in filters for a while: {error:#}");
+            self.attached = Instant::now() + AFTER_FAILURE;
+        }
+    }
+
     /// Has ended what the reverted leases and ports left behind.
     pub(super) fn end_flows(&mut self) {
         self.reaper.end(std::mem::take(&mut self.over));
@@ -104,7 +129,10 @@ impl Work {
                 };
                 self.datapath.tables.put_network(*index, network, *subnet)
             }
-            Op::Programs { host } => self.datapath.attach_container(host.as_str()),
+            Op::Programs { host } => {
+                self.attached = Instant::now();
+                self.datapath.attach_container(host.as_str())
+            }
             Op::Lease { addresses, host, network, mac, gateway_mac, flags, max_flows } => {
                 let taken = |address: &Address| addresses.contains(&IpAddr::from(*address));
                 self.reaper.settle(|over| over.addresses.iter().any(taken)).await;

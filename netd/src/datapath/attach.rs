@@ -2,18 +2,21 @@
 //! `bpf_link`, which a later agent takes over without a gap; before that it is
 //! a clsact filter with a priority and a handle of netd's own.
 
-use std::{collections::BTreeMap, fmt, os::fd::AsFd as _, path::PathBuf};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    os::fd::AsFd as _,
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 use aya::{
     Ebpf,
+    maps::{Array, MapData},
     programs::{
         LinkOrder, SchedClassifier, TcAttachType, Xdp,
-        links::FdLink,
-        tc::{
-            NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
-            qdisc_detach_program,
-        },
+        links::{FdLink, Link as _},
+        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
     },
     util::KernelVersion,
 };
@@ -79,7 +82,10 @@ pub(super) struct Links {
     pub(super) early: Early,
     mode: AttachMode,
     /// Programs by link, as this run attached them.
-    attached: BTreeMap<String, Vec<(Direction, &'static str)>>,
+    pub(super) attached: BTreeMap<String, Vec<(Direction, &'static str)>>,
+    /// With TCX: links whose programs are in filters still.
+    pub(super) unsettled: VecDeque<String>,
+    pub(super) settling: Array<MapData, u32>,
 }
 
 impl fmt::Debug for Links {
@@ -89,9 +95,21 @@ impl fmt::Debug for Links {
 }
 
 impl Links {
-    pub(super) fn new(ebpf: Ebpf, pins: PathBuf, mode: AttachMode) -> Self {
-        let held = Held::new(pins);
-        Self { ebpf, held, early: Early::default(), mode, attached: BTreeMap::new() }
+    pub(super) fn new(
+        ebpf: Ebpf,
+        pins: PathBuf,
+        mode: AttachMode,
+        settling: Array<MapData, u32>,
+    ) -> Self {
+        Self {
+            ebpf,
+            held: Held::new(pins),
+            early: Early::default(),
+            mode,
+            attached: BTreeMap::new(),
+            unsettled: VecDeque::new(),
+            settling,
+        }
     }
 
     pub(super) fn mode(&self) -> AttachMode {
@@ -139,14 +157,67 @@ impl Links {
         let ifindex = if_nametoindex(link).map_err(|_| Error::NoLink(link.to_owned()))?;
         let placed = match self.mode {
             AttachMode::Tcx => self.tcx(link, ifindex, direction, program),
-            AttachMode::Clsact => clsact(self.program(program)?, link, direction),
+            AttachMode::Clsact => self.filter_for_link(link, ifindex, direction, program),
         }
         .map_err(|source| Error::Attach { program, link: link.to_owned(), source })?;
+        self.remember(link, direction, program);
+        Ok(placed)
+    }
+
+    pub(super) fn remember(&mut self, link: &str, direction: Direction, program: &'static str) {
         let programs = self.attached.entry(link.to_owned()).or_default();
         if !programs.contains(&(direction, program)) {
             programs.push((direction, program));
         }
+    }
+
+    /// Attaches with a filter, whatever the mode.
+    pub(super) fn filter(
+        &mut self,
+        link: &str,
+        direction: Direction,
+        program: &'static str,
+    ) -> Result<Placed, Error> {
+        clsact(self.program(program)?, link, direction).map_err(|source| Error::Attach {
+            program,
+            link: link.to_owned(),
+            source,
+        })
+    }
+
+    /// Attaches with a filter, in place of the link that an agent with TCX left
+    /// if there is one.
+    fn filter_for_link(
+        &mut self,
+        link: &str,
+        ifindex: u32,
+        direction: Direction,
+        name: &'static str,
+    ) -> anyhow::Result<Placed> {
+        let pin = pin_name(ifindex, name);
+        if !self.held.pins().join(&pin).exists() {
+            return clsact(self.program(name)?, link, direction);
+        }
+        self.set_settling(ifindex)?;
+        let placed = clsact(self.program(name)?, link, direction)?;
+        self.held.let_go(pin)?;
+        self.set_settling(0)?;
         Ok(placed)
+    }
+
+    /// Whether the link of a program is there, taken over from an earlier agent
+    /// if need be.
+    pub(super) fn is_there(&mut self, ifindex: u32, name: &'static str) -> anyhow::Result<bool> {
+        let pin = pin_name(ifindex, name);
+        if self.held.is_in_place(&pin) {
+            return Ok(true);
+        }
+        let program: &mut SchedClassifier = self
+            .ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Error::Missing(name))?;
+        Ok(self.held.take_over(&pin, program.fd()?.as_fd())?)
     }
 
     fn tcx(
@@ -156,19 +227,12 @@ impl Links {
         direction: Direction,
         name: &'static str,
     ) -> anyhow::Result<Placed> {
+        if self.is_there(ifindex, name)? {
+            return Ok(Placed::Already);
+        }
         let pin = pin_name(ifindex, name);
-        if self.held.is_in_place(&pin) {
-            return Ok(Placed::Already);
-        }
         let path = self.held.pins().join(&pin);
-        let program: &mut SchedClassifier = self
-            .ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing(name))?;
-        if self.held.take_over(&pin, program.fd()?.as_fd())? {
-            return Ok(Placed::Already);
-        }
+        let program = self.program(name)?;
         let order = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program.attach_with_options(link, attach_type(direction), order)?;
         let attached: FdLink = program.take_link(id)?.try_into()?;
@@ -197,22 +261,25 @@ impl Links {
             self.early.forget(ifindex);
         }
         let hit = |link: &str| if_nametoindex(link).is_ok_and(|at| filters.contains(&at));
-        let again: Vec<_> = match self.mode {
-            AttachMode::Tcx if told.is_empty() => return Ok(told),
-            AttachMode::Tcx => self.attached.clone().into_iter().collect(),
-            AttachMode::Clsact => {
-                let lost = self.attached.iter().filter(|(link, _)| hit(link));
-                lost.map(|(link, programs)| (link.clone(), programs.clone())).collect()
-            }
-        };
+        let linked = !told.is_empty();
+        let mut again = self.attached.clone();
+        again.retain(|link, _| match self.in_filters(link) {
+            true => hit(link),
+            false => linked,
+        });
         for (link, programs) in again {
             for (direction, program) in programs {
-                match self.attach(&link, direction, program) {
-                    Ok(Placed::Anew) if self.mode == AttachMode::Clsact => {
+                let placed = match self.in_filters(&link) {
+                    true => self.filter(&link, direction, program),
+                    false => self.attach(&link, direction, program),
+                };
+                match placed {
+                    Ok(Placed::Anew) if self.in_filters(&link) => {
                         told.push(format!("the filter `{program}` on `{link}`"));
                     }
+                    Ok(_) => {}
                     // A moment later its end is told.
-                    Ok(_) | Err(Error::NoLink(_)) => {}
+                    Err(_) if if_nametoindex(link.as_str()).is_err() => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -223,23 +290,24 @@ impl Links {
     /// Takes netd's programs off `link`; it may be gone already.
     pub(super) fn detach(&mut self, link: &str) -> Result<(), Error> {
         let programs = self.attached.remove(link).unwrap_or_default();
+        let in_filters = self.in_filters(link);
+        self.unsettled.retain(|unsettled| unsettled != link);
         let Ok(ifindex) = if_nametoindex(link) else {
             self.forget_xdp(|ifindex| !exists(ifindex));
             return self.forget_dead_pins();
         };
         self.detach_xdp(ifindex)?;
+        if in_filters {
+            for (direction, _) in programs {
+                remove_filter(link, direction);
+            }
+        }
         match self.mode {
             // An earlier agent's too.
             AttachMode::Tcx => PROGRAMS
                 .into_iter()
                 .try_for_each(|program| self.held.let_go(pin_name(ifindex, program))),
-            AttachMode::Clsact => {
-                for (direction, program) in programs {
-                    // The filters of a link that is going need no farewell.
-                    let _ = qdisc_detach_program(link, attach_type(direction), program);
-                }
-                Ok(())
-            }
+            AttachMode::Clsact => Ok(()),
         }
     }
 
@@ -285,6 +353,14 @@ const fn attach_type(direction: Direction) -> TcAttachType {
     match direction {
         Direction::Ingress => TcAttachType::Ingress,
         Direction::Egress => TcAttachType::Egress,
+    }
+}
+
+/// Removes netd's filter; it may be gone already, or its link going.
+pub(super) fn remove_filter(link: &str, direction: Direction) {
+    let at = attach_type(direction);
+    if let Ok(filter) = SchedClassifierLink::attached(link, at, PRIORITY, HANDLE, None) {
+        let _ = filter.detach();
     }
 }
 

@@ -84,9 +84,11 @@ impl Datapath {
         let quotas = Quotas::open(pins.path())?;
         let events = Some(Events::open(&mut ebpf)?);
         let sockets = Arc::new(SocketTable::open(pins.path())?);
+        let settling = take(&mut ebpf, names::SETTLING)?;
         let maps = names::MAPS.into_iter().map(|name| Ok((name, pinned(pins.path(), name)?)));
         let maps = maps.collect::<Result<_, Error>>()?;
-        let links = Links::new(ebpf, pins.links(), options.attach.unwrap_or_else(AttachMode::best));
+        let mode = options.attach.unwrap_or_else(AttachMode::best);
+        let links = Links::new(ebpf, pins.links(), mode, settling);
         Ok(Self {
             links,
             tables,

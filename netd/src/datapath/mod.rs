@@ -12,6 +12,7 @@ mod link;
 mod load;
 mod quotas;
 mod resize;
+mod settle;
 mod sockets;
 mod tables;
 mod xdp;
@@ -119,11 +120,22 @@ impl Datapath {
         self.links.detach(link)
     }
 
-    /// Puts the programs of a container's host side on `link`.
+    /// Puts the programs of a container's host side on `link`. They run when
+    /// this returns, and are to be settled later.
     pub fn attach_container(&mut self, link: &str) -> Result<(), Error> {
         use netd_common::abi::names::{FROM_CONTAINER, TO_CONTAINER};
-        self.links.attach(link, Direction::Ingress, FROM_CONTAINER)?;
-        self.links.attach(link, Direction::Egress, TO_CONTAINER).map(drop)
+        self.links.attach_at_once(link, Direction::Ingress, FROM_CONTAINER)?;
+        self.links.attach_at_once(link, Direction::Egress, TO_CONTAINER)
+    }
+
+    /// Whether programs are all where they shall stay.
+    pub fn is_settled(&self) -> bool {
+        self.links.is_settled()
+    }
+
+    /// Settles the programs of one link, which takes two grace periods of RCU.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        self.links.settle()
     }
 
     /// Puts the programs of an uplink on `link`.

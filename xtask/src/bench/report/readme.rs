@@ -1,6 +1,6 @@
 //! The README's part: the table of ratios, and two charts in `docs/`.
 
-use std::{fmt::Write as _, fs};
+use std::{fmt::Write as _, fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -19,7 +19,13 @@ pub(crate) fn update(results: &Results) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let mut images = String::new();
     for chart in [charts::shares(results)?, charts::ports(results)?] {
-        fs::write(folder.join(chart.file), &chart.svg)?;
+        let path = folder.join(chart.file);
+        // Of what was left out there is no chart, and an older one would lie.
+        if chart.svg.is_empty() {
+            remove(&path)?;
+            continue;
+        }
+        fs::write(path, &chart.svg)?;
         let _ = writeln!(images, "![{}]({FOLDER}/{})\n", chart.title, chart.file);
     }
     let table = tables::summary(results);
@@ -37,6 +43,14 @@ pub(crate) fn update(results: &Results) -> Result<()> {
     );
     let replaced = replace(&text, &part).context("the README has no place for the benchmark")?;
     Ok(fs::write(path, replaced)?)
+}
+
+/// Removes a file; one that is not there is removed already.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Puts `part` between the marks.

@@ -1,0 +1,100 @@
+//! From filters to links. A TCX link is attached while the kernel waits for a
+//! grace period of RCU (`tcx_entry_sync`, include/net/tcx.h), with RTNL held: 8
+//! to 16 ms for each of a container's two, where all else of an attachment takes
+//! three. A clsact filter waits for nothing. So a container's programs start in
+//! filters, and move to links, which nobody takes off by mistake and which the
+//! next agent takes over in one step, when there is time.
+//!
+//! For that moment a link has both. Links run first: what they redirect or drop
+//! never gets to the filters. What they let go on does, and must not be seen
+//! twice, so the programs end the chain (`TC_ACT_OK`) on the one link that
+//! `SETTLING` names: programs of others on it are passed by until it is done.
+//! An agent that ends half way leaves `SETTLING` as it is, for the next to go on
+//! with that link.
+
+use aya::maps::MapError;
+use netd_common::abi::names;
+use nix::net::if_::if_nametoindex;
+
+use super::{
+    AttachMode, Direction, Error,
+    attach::{Links, remove_filter},
+    tables::failed,
+};
+
+impl Links {
+    /// Attaches without waiting for the kernel, to be settled later; or takes
+    /// over what an earlier agent attached.
+    pub(super) fn attach_at_once(
+        &mut self,
+        link: &str,
+        direction: Direction,
+        program: &'static str,
+    ) -> Result<(), Error> {
+        if self.mode() == AttachMode::Clsact {
+            return self.attach(link, direction, program).map(drop);
+        }
+        let ifindex = if_nametoindex(link).map_err(|_| Error::NoLink(link.to_owned()))?;
+        let there = self.is_there(ifindex, program).map_err(|source| Error::Attach {
+            program,
+            link: link.to_owned(),
+            source,
+        })?;
+        let half_way = self.settling()? == ifindex;
+        // Without cls_bpf there is the other way still.
+        if !there && self.filter(link, direction, program).is_err() {
+            return self.attach(link, direction, program).map(drop);
+        }
+        self.remember(link, direction, program);
+        if (there && !half_way) || self.unsettled.iter().any(|unsettled| unsettled == link) {
+            return Ok(());
+        }
+        if half_way {
+            self.unsettled.push_front(link.to_owned());
+        } else {
+            self.unsettled.push_back(link.to_owned());
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// Whether the programs of a link are in filters.
+    pub(super) fn in_filters(&self, link: &str) -> bool {
+        self.mode() == AttachMode::Clsact || self.unsettled.iter().any(|it| it == link)
+    }
+
+    /// Moves the programs of one link. One that fails stays as it is, and first.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        let Some(link) = self.unsettled.front().cloned() else { return Ok(()) };
+        if let Ok(ifindex) = if_nametoindex(link.as_str()) {
+            let programs = self.attached.get(&link).cloned().unwrap_or_default();
+            self.set_settling(ifindex)?;
+            for (direction, program) in &programs {
+                match self.attach(&link, *direction, program) {
+                    Err(_) if if_nametoindex(link.as_str()).is_err() => break,
+                    placed => placed?,
+                };
+            }
+            for (direction, _) in programs {
+                remove_filter(&link, direction);
+            }
+        }
+        self.set_settling(0)?;
+        self.unsettled.pop_front();
+        Ok(())
+    }
+
+    fn settling(&self) -> Result<u32, Error> {
+        match self.settling.get(&0, 0) {
+            Err(MapError::KeyNotFound) => Ok(0),
+            result => result.map_err(failed(names::SETTLING)),
+        }
+    }
+
+    pub(super) fn set_settling(&mut self, ifindex: u32) -> Result<(), Error> {
+        self.settling.set(0, ifindex, 0).map_err(failed(names::SETTLING))
+    }
+}

@@ -1,0 +1,160 @@
+//! The programs of a container run in filters from the moment that it is there,
+//! and move to links a little later. Nobody notices.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use netd_tests::{
+    Agent, Container, NetNs, Topology, exchange,
+    json::{rows, text},
+    topology::{HOST, OUTSIDE, at},
+};
+use serde_json::Value;
+
+/// The default bridge.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+
+/// The host's side of a container's veth pair.
+fn veth(agent: &Agent, container: &Container) -> String {
+    let shown = container.ns.ip("-o link show dev eth0");
+    let peer = shown.split_once("eth0@if").expect("a veth").1;
+    let peer: String = peer.chars().take_while(char::is_ascii_digit).collect();
+    let links = agent.host().ip("-o link");
+    let line = links.lines().find(|line| line.starts_with(&format!("{peer}: ")));
+    let name = line.and_then(|line| line.split(": ").nth(1)).expect("its host side");
+    name.split('@').next().expect("a name").to_owned()
+}
+
+/// Sends datagrams to the host, which the program lets pass and counts, until
+/// `until`: each is seen once.
+#[track_caller]
+fn seen_once(agent: &Agent, client: &Container, mut until: impl FnMut() -> bool) {
+    let host = client.ns.udp_to(at(GATEWAY, 9));
+    let passed = || {
+        agent.counted(|row| {
+            text(row, "/Program") == "from_container" && text(row, "/Outcome") == "pass"
+        })
+    };
+    let (before, mut sent) = (passed(), 0);
+    while !until() || sent < 20_000 {
+        for _ in 0..1000 {
+            // Nobody listens: one may tell that another was refused, and not go.
+            sent += u64::from(host.send(b"hello").is_ok());
+        }
+    }
+    let seen = passed() - before;
+    // Neighbours ask for each other besides.
+    assert!((sent..sent + 20).contains(&seen), "{seen} of {sent}: {}", agent.log());
+}
+
+#[test]
+fn programs_start_in_filters_and_move_to_links_and_no_packet_is_seen_twice() {
+    let net = Topology::new();
+    let agent = net.agent();
+    let web = agent.container("web", "-p 8080:80");
+    let client = agent.container("client", "");
+    assert_eq!(agent.filters().len(), 4, "{:?}", agent.filters());
+    let veth = veth(&agent, &web);
+    let others = "protocol ip prio 7 u32 match ip dst 10.9.9.9/32 flowid 1:1";
+    net.host.exec(&format!("tc filter add dev {veth} ingress {others}"));
+    let _servers = [web.ns.echo_tcp("0.0.0.0:80"), net.outside.echo_tcp("0.0.0.0:7")];
+    let mut into = net.outside.connect(at(HOST, 8080));
+    let mut out = client.ns.connect(at(OUTSIDE, 7));
+
+    seen_once(&agent, &client, || agent.filters().is_empty());
+    exchange(&mut into, b"goes on");
+    exchange(&mut out, b"goes on");
+    let left = net.host.exec(&format!("tc filter show dev {veth} ingress"));
+    assert!(left.contains("pref 7 ") && !left.contains("pref 28260"), "{left}");
+}
+
+#[test]
+fn filters_that_somebody_takes_before_they_are_settled_come_back() {
+    let net = Topology::new();
+    let agent = net.agent();
+    let web = agent.container("web", "-p 8080:80");
+    let _server = web.ns.echo_tcp("0.0.0.0:80");
+    net.host.exec(&format!("tc qdisc del dev {} clsact", veth(&agent, &web)));
+    agent.wait_until_settled();
+    exchange(&mut net.outside.connect(at(HOST, 8080)), b"hello");
+    agent.expect_log("the filter `from_container` on");
+}
+
+#[test]
+fn the_next_agent_goes_on_where_one_was_killed() {
+    let net = Topology::new();
+    let mut agent = net.agent();
+    let web = agent.container("web", "-p 8080:80");
+    let _servers = [web.ns.echo_tcp("0.0.0.0:80"), net.outside.echo_tcp("0.0.0.0:7")];
+    let mut into = net.outside.connect(at(HOST, 8080));
+
+    agent.kill();
+    assert_eq!(agent.filters().len(), 2, "{:?}", agent.filters());
+    exchange(&mut into, b"in filters, without an agent");
+    agent.start_again();
+    agent.wait_until_settled();
+    exchange(&mut into, b"settled");
+
+    // Killed when the first of its links is there and the second is not.
+    let client = (0..20).find_map(|n| {
+        let client = agent.container(&format!("client{n}"), "");
+        let at = number(&net.host, &veth(&agent, &client));
+        let pins = agent.root().join("bpf").join(version(&agent)).join("links");
+        let first = pins.join(format!("{at}-from_container"));
+        while !first.exists() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        agent.kill();
+        if !agent.filters().is_empty() {
+            return Some((client, at));
+        }
+        agent.start_again();
+        None
+    });
+    let (client, at) = client.expect("one of them is half way");
+    assert_eq!(settling(&agent), at);
+    agent.start_again();
+    seen_once(&agent, &client, || agent.filters().is_empty());
+    assert_eq!(settling(&agent), 0);
+    exchange(&mut into, b"settled again");
+}
+
+#[test]
+fn an_agent_with_filters_takes_the_place_of_one_with_links_and_back() {
+    let net = Topology::new();
+    let mut agent = net.agent();
+    let client = agent.container("client", "");
+    agent.wait_until_settled();
+    agent.stop();
+    agent.set_flags(&["--clsact"]);
+    agent.start_again();
+    assert_eq!(agent.filters().len(), 2, "{:?}", agent.filters());
+    seen_once(&agent, &client, || true);
+    agent.stop();
+    agent.set_flags(&[]);
+    agent.start_again();
+    seen_once(&agent, &client, || agent.filters().is_empty());
+}
+
+fn version(agent: &Agent) -> String {
+    let root = agent.root().display();
+    let shown = agent.host().exec(&format!("find {root}/bpf -maxdepth 1 -name v* -printf %f"));
+    shown.trim().to_owned()
+}
+
+fn number(ns: &NetNs, link: &str) -> u32 {
+    ns.run(|| nix::net::if_::if_nametoindex(link)).expect("the link is there")
+}
+
+/// What the map `SETTLING` has.
+fn settling(agent: &Agent) -> u32 {
+    let pin = agent.root().join("bpf").join(version(agent)).join("SETTLING");
+    let shown =
+        agent.host().exec(&format!("bpftool -j map lookup pinned {} key 0 0 0 0", pin.display()));
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let bytes = rows(&shown["value"]).iter().map(|byte| {
+        let byte = byte.as_str().and_then(|byte| byte.strip_prefix("0x")).expect("a byte");
+        u8::from_str_radix(byte, 16).expect("a byte")
+    });
+    let bytes: Vec<u8> = bytes.collect();
+    u32::from_ne_bytes(bytes.try_into().expect("four bytes"))
+}
