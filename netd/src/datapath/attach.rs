@@ -263,18 +263,17 @@ impl Links {
         let hit = |link: &str| if_nametoindex(link).is_ok_and(|at| filters.contains(&at));
         let linked = !told.is_empty();
         let mut again = self.attached.clone();
-        again.retain(|link, _| match self.in_filters(link) {
-            true => hit(link),
-            false => linked,
-        });
+        again.retain(|link, _| if self.in_filters(link) { hit(link) } else { linked });
         for (link, programs) in again {
+            let in_filters = self.in_filters(&link);
             for (direction, program) in programs {
-                let placed = match self.in_filters(&link) {
-                    true => self.filter(&link, direction, program),
-                    false => self.attach(&link, direction, program),
+                let placed = if in_filters {
+                    self.filter(&link, direction, program)
+                } else {
+                    self.attach(&link, direction, program)
                 };
                 match placed {
-                    Ok(Placed::Anew) if self.in_filters(&link) => {
+                    Ok(Placed::Anew) if in_filters => {
                         told.push(format!("the filter `{program}` on `{link}`"));
                     }
                     Ok(_) => {}
