@@ -11,6 +11,7 @@ use std::{
 };
 
 use netd_common::abi::{Config, Endpoint, names};
+use nix::net::if_::if_indextoname;
 use serde_json::Value;
 
 use crate::{
@@ -55,7 +56,7 @@ impl Snapshot {
         put("rules", &|| host.ip("rule"));
         put("mounts", &|| paths(&mounts_below(agent.dir().path())));
         put("files", &|| paths(&files_below(&agent.root().join("run"))));
-        put("pins", &|| paths(&files_below(&agent.root().join("bpf"))));
+        put("pins", &|| pins(agent));
         put("processes", &|| processes(agent));
         for pin in map_pins(agent.root()) {
             let name = pin.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -178,6 +179,20 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// All that is pinned, but for the programs of the containers that are there:
+/// those come a little after them.
+fn pins(agent: &Agent) -> String {
+    let comes_late = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str())?;
+        let index = name.strip_suffix("_container")?.split('-').next()?;
+        let index = index.parse().ok()?;
+        agent.host().run(|| if_indextoname(index)).ok()
+    };
+    let mut pins = files_below(&agent.root().join("bpf"));
+    pins.retain(|path| comes_late(path).is_none_or(|link| link.is_empty()));
+    paths(&pins)
+}
+
 /// The pinned maps.
 pub fn map_pins(root: &Path) -> Vec<PathBuf> {
     let is_map = |path: &PathBuf| names::MAPS.iter().any(|name| path.ends_with(name));
@@ -197,8 +212,10 @@ fn processes(agent: &Agent) -> String {
 /// A map's entries, one a line, without what changes by itself.
 fn entries(agent: &Agent, map: &str, pin: &Path) -> String {
     // Counters, and the programs' own ids: a new agent brings new programs.
-    // Events have nothing to show once they are read.
-    if [names::STATS, names::SLOW, names::EVENTS, names::EVENT_SLOTS].contains(&map) {
+    // Events have nothing to show once they are read, and what settles is not
+    // long about it.
+    let own = [names::STATS, names::SLOW, names::EVENTS, names::EVENT_SLOTS, names::SETTLING];
+    if own.contains(&map) {
         return String::new();
     }
     let dump = agent.host().exec(&format!("bpftool -j map dump pinned {}", pin.display()));
