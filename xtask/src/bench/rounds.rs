@@ -48,7 +48,7 @@ impl Plan {
                 }
             }
         }
-        Self { rounds, seconds: 1.0, cells }
+        Self { rounds, seconds: 0.5, cells }
     }
 
     /// What tells most, within two minutes.
