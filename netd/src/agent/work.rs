@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     controller::{Op, Plan, Sources},
-    datapath::{self, Datapath},
+    datapath::{self, Datapath, Settled},
     executor::{self, EffectError, Effects, ExecError, StepError},
     kernel::KernelEffects,
     model::{IfName, Mac, Protocol},
@@ -32,8 +32,7 @@ pub(super) struct Work {
     over: Over,
     pub(super) reaper: Reaper,
     crash: Crash,
-    /// When programs were last put on a link that is to be settled, or that
-    /// failed.
+    /// When programs were last put on a link, or one was not to be settled.
     attached: Instant,
     /// What is being done with a plan of the journal.
     journalled: Option<Of>,
@@ -93,10 +92,14 @@ impl Work {
     /// Settles the programs of one link, which holds up whoever changes links
     /// for some 20 ms.
     pub(super) fn settle(&mut self) {
-        if let Err(error) = self.datapath.settle() {
-            let error = anyhow::Error::from(error);
-            tracing::error!("programs stay in filters for a while: {error:#}");
-            self.attached = Instant::now() + AFTER_FAILURE;
+        match self.datapath.settle() {
+            Ok(Settled::Moved) => {}
+            Ok(Settled::Missing) => self.attached = Instant::now(),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::error!("programs stay in filters for a while: {error:#}");
+                self.attached = Instant::now() + AFTER_FAILURE;
+            }
         }
     }
 

@@ -28,6 +28,7 @@ pub use events::Events;
 pub use flows::{FlowEntry, SweepReport};
 pub use load::{Options, Others};
 pub use quotas::Quotas;
+pub use settle::Settled;
 pub use sockets::SocketTable;
 pub(crate) use tables::family;
 pub use tables::{HostFacts, Telling, UplinkFacts};
@@ -134,7 +135,7 @@ impl Datapath {
     }
 
     /// Settles the programs of one link, which takes two grace periods of RCU.
-    pub fn settle(&mut self) -> Result<(), Error> {
+    pub fn settle(&mut self) -> Result<Settled, Error> {
         self.links.settle()
     }
 

@@ -22,6 +22,14 @@ use super::{
     tables::failed,
 };
 
+/// What became of a link that was to be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    Moved,
+    /// It is not there, or not by its name.
+    Missing,
+}
+
 impl Links {
     /// Attaches without waiting for the kernel, to be settled later; or takes
     /// over what an earlier agent attached.
@@ -67,24 +75,27 @@ impl Links {
     }
 
     /// Moves the programs of one link. One that fails stays as it is, and first.
-    pub(super) fn settle(&mut self) -> Result<(), Error> {
-        let Some(link) = self.unsettled.front().cloned() else { return Ok(()) };
-        if let Ok(ifindex) = if_nametoindex(link.as_str()) {
-            let programs = self.attached.get(&link).cloned().unwrap_or_default();
-            self.set_settling(ifindex)?;
-            for (direction, program) in &programs {
-                match self.attach(&link, *direction, program) {
-                    Err(_) if if_nametoindex(link.as_str()).is_err() => break,
-                    placed => placed?,
-                };
-            }
-            for (direction, _) in programs {
-                remove_filter(&link, direction);
-            }
+    pub(super) fn settle(&mut self) -> Result<Settled, Error> {
+        let Some(link) = self.unsettled.front().cloned() else { return Ok(Settled::Moved) };
+        let Ok(ifindex) = if_nametoindex(link.as_str()) else {
+            // It comes back, or those of it are detached.
+            self.unsettled.rotate_left(1);
+            return Ok(Settled::Missing);
+        };
+        let programs = self.attached.get(&link).cloned().unwrap_or_default();
+        self.set_settling(ifindex)?;
+        for (direction, program) in &programs {
+            match self.attach(&link, *direction, program) {
+                Err(_) if if_nametoindex(link.as_str()).is_err() => return Ok(Settled::Missing),
+                placed => placed?,
+            };
+        }
+        for (direction, _) in programs {
+            remove_filter(&link, direction);
         }
         self.set_settling(0)?;
         self.unsettled.pop_front();
-        Ok(())
+        Ok(Settled::Moved)
     }
 
     fn settling(&self) -> Result<u32, Error> {
