@@ -75,15 +75,23 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 const PROGRAMS: [&str; 4] =
     [names::FROM_CONTAINER, names::TO_CONTAINER, names::FROM_UPLINK, names::TO_UPLINK];
 
+/// The programs on a link.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    pub(super) all: Vec<(Direction, &'static str)>,
+    pub(super) in_filters: bool,
+}
+
 pub(super) struct Links {
     ebpf: Ebpf,
     pub(super) held: Held,
     /// XDP, by uplink.
     pub(super) early: Early,
     mode: AttachMode,
-    /// Programs by link, as this run attached them.
-    pub(super) attached: BTreeMap<String, Vec<(Direction, &'static str)>>,
-    /// With TCX: links whose programs are in filters still.
+    /// By link, as this run attached them.
+    pub(super) attached: BTreeMap<String, Programs>,
+    /// With TCX: the links whose programs are in filters still, in the order in
+    /// which they are to be settled.
     pub(super) unsettled: VecDeque<String>,
     pub(super) settling: Array<MapData, u32>,
 }
@@ -165,7 +173,9 @@ impl Links {
     }
 
     pub(super) fn remember(&mut self, link: &str, direction: Direction, program: &'static str) {
-        let programs = self.attached.entry(link.to_owned()).or_default();
+        let in_filters = self.mode == AttachMode::Clsact;
+        let programs = || Programs { all: Vec::new(), in_filters };
+        let programs = &mut self.attached.entry(link.to_owned()).or_insert_with(programs).all;
         if !programs.contains(&(direction, program)) {
             programs.push((direction, program));
         }
@@ -260,13 +270,19 @@ impl Links {
             }
             self.early.forget(ifindex);
         }
+        if told.is_empty() && filters.is_empty() {
+            return Ok(told);
+        }
         let hit = |link: &str| if_nametoindex(link).is_ok_and(|at| filters.contains(&at));
         let linked = !told.is_empty();
-        let mut again = self.attached.clone();
-        again.retain(|link, _| if self.in_filters(link) { hit(link) } else { linked });
-        for (link, programs) in again {
-            let in_filters = self.in_filters(&link);
-            for (direction, program) in programs {
+        let again = self
+            .attached
+            .iter()
+            .filter(|(link, programs)| if programs.in_filters { hit(link) } else { linked });
+        let again: Vec<_> =
+            again.map(|(link, programs)| (link.clone(), programs.clone())).collect();
+        for (link, Programs { all, in_filters }) in again {
+            for (direction, program) in all {
                 let placed = if in_filters {
                     self.filter(&link, direction, program)
                 } else {
@@ -288,16 +304,15 @@ impl Links {
 
     /// Takes netd's programs off `link`; it may be gone already.
     pub(super) fn detach(&mut self, link: &str) -> Result<(), Error> {
-        let programs = self.attached.remove(link).unwrap_or_default();
-        let in_filters = self.in_filters(link);
+        let programs = self.attached.remove(link);
         self.unsettled.retain(|unsettled| unsettled != link);
         let Ok(ifindex) = if_nametoindex(link) else {
             self.forget_xdp(|ifindex| !exists(ifindex));
             return self.forget_dead_pins();
         };
         self.detach_xdp(ifindex)?;
-        if in_filters {
-            for (direction, _) in programs {
+        if let Some(programs) = programs.filter(|programs| programs.in_filters) {
+            for (direction, _) in programs.all {
                 remove_filter(link, direction);
             }
         }

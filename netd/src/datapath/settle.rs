@@ -54,24 +54,26 @@ impl Links {
             return self.attach(link, direction, program).map(drop);
         }
         self.remember(link, direction, program);
-        if (there && !half_way) || self.unsettled.iter().any(|unsettled| unsettled == link) {
-            return Ok(());
-        }
-        if half_way {
-            self.unsettled.push_front(link.to_owned());
-        } else {
-            self.unsettled.push_back(link.to_owned());
+        if !there || half_way {
+            self.settle_later(link, half_way);
         }
         Ok(())
     }
 
-    pub(super) fn is_settled(&self) -> bool {
-        self.unsettled.is_empty()
+    fn settle_later(&mut self, link: &str, first: bool) {
+        let Some(programs) = self.attached.get_mut(link) else { return };
+        if std::mem::replace(&mut programs.in_filters, true) {
+            return;
+        }
+        if first {
+            self.unsettled.push_front(link.to_owned());
+        } else {
+            self.unsettled.push_back(link.to_owned());
+        }
     }
 
-    /// Whether the programs of a link are in filters.
-    pub(super) fn in_filters(&self, link: &str) -> bool {
-        self.mode() == AttachMode::Clsact || self.unsettled.iter().any(|it| it == link)
+    pub(super) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
     }
 
     /// Moves the programs of one link. One that fails stays as it is, and first.
@@ -82,8 +84,9 @@ impl Links {
             self.unsettled.rotate_left(1);
             return Ok(Settled::Missing);
         };
-        let programs = self.attached.get(&link).cloned().unwrap_or_default();
         self.set_settling(ifindex)?;
+        let programs = self.attached.get(&link).map(|programs| programs.all.clone());
+        let programs = programs.unwrap_or_default();
         for (direction, program) in &programs {
             match self.attach(&link, *direction, program) {
                 Err(_) if if_nametoindex(link.as_str()).is_err() => return Ok(Settled::Missing),
@@ -95,6 +98,9 @@ impl Links {
         }
         self.set_settling(0)?;
         self.unsettled.pop_front();
+        if let Some(programs) = self.attached.get_mut(&link) {
+            programs.in_filters = false;
+        }
         Ok(Settled::Moved)
     }
 
