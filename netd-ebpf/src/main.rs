@@ -115,6 +115,7 @@ fn act(skb: &Skb, hook: Hook, verdict: Verdict) -> i32 {
         return TC_ACT_SHOT;
     }
     if matches!(hook, Hook::FromContainer | Hook::ToContainer) && maps::is_settling(skb.ifindex()) {
+        skb.clear_class();
         return TC_ACT_OK;
     }
     TC_ACT_UNSPEC

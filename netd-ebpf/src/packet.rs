@@ -43,6 +43,15 @@ impl Skb {
         Self { skb: ctx.as_ptr().cast(), next_hop: Address::ANY }
     }
 
+    /// What a link's program returns `TC_ACT_OK` with becomes `tc_index`
+    /// (`tcx_action_code`, net/core/dev.c), our own mark: what the sender left
+    /// there is not to.
+    #[inline(always)]
+    pub(crate) fn clear_class(&self) {
+        // SAFETY: as in `bounds`; programs of TC may write this member.
+        unsafe { (*self.skb).tc_classid = 0 };
+    }
+
     #[inline(always)]
     pub(crate) fn next_hop(&self) -> Address {
         self.next_hop

@@ -180,14 +180,15 @@ impl Agent {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// The programs of containers that run in filters, as `LINK KIND NAME`.
+    /// The programs that run in filters, as `LINK KIND NAME`.
     pub fn filters(&self) -> Vec<String> {
         let shown = self.host.exec("bpftool -j net show");
         let shown: Value = serde_json::from_str(&shown).expect("JSON");
         let all = rows(&shown).iter().flat_map(|shown| rows(&shown["tc"]));
         let filters = all.filter(|it| text(it, "/kind").starts_with("clsact"));
         let names = filters.map(|it| ["/devname", "/kind", "/name"].map(|key| text(it, key)));
-        names.map(|it| it.join(" ")).filter(|it| it.ends_with("_container")).collect()
+        let ours = |it: &String| ["_container", "_uplink"].iter().any(|end| it.ends_with(end));
+        names.map(|it| it.join(" ")).filter(ours).collect()
     }
 
     /// Waits until the programs of all containers are where they stay.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use netd_tests::{Agent, DEADLINE, Program, Topology, eventually};
+use nix::sys::resource::{Resource, getrlimit};
 use serde_json::Value;
 
 fn socket(agent: &Agent) -> PathBuf {
@@ -85,4 +86,26 @@ fn logs_are_json_where_that_is_asked_for() {
         (Some("INFO"), Some("netd::agent::start"))
     );
     assert!(ready["timestamp"].is_string() && ready["version"].is_string(), "{ready}");
+}
+
+#[test]
+fn the_agent_may_hold_as_many_ports_as_the_kernel_lets_it() {
+    let net = Topology::new();
+    let agent = net.agent();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", agent.pid())).expect("read limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    let words: Vec<_> = line.split_whitespace().collect();
+    let (_, given) = getrlimit(Resource::RLIMIT_NOFILE).expect("read our own limit");
+    let most = fs::read_to_string("/proc/sys/fs/nr_open").expect("read the kernel's limit");
+    let most = if may_raise_limits() { most.trim().to_owned() } else { given.to_string() };
+    assert_eq!(words[3..5], [&most, &most]);
+}
+
+/// Whether root has `CAP_SYS_RESOURCE` here.
+fn may_raise_limits() -> bool {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = fs::read_to_string("/proc/self/status").expect("read our own status");
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = u64::from_str_radix(line.expect("capabilities").trim(), 16).expect("hex");
+    capabilities >> CAP_SYS_RESOURCE & 1 == 1
 }

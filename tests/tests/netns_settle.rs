@@ -136,7 +136,7 @@ fn an_agent_with_filters_takes_the_place_of_one_with_links_and_back() {
     agent.stop();
     agent.set_flags(&["--clsact"]);
     agent.start_again();
-    assert_eq!(agent.filters().len(), 2, "{:?}", agent.filters());
+    assert_eq!(agent.filters().len(), 4, "{:?}", agent.filters());
     seen_once(&agent, &client, || true);
     agent.stop();
     agent.set_flags(&[]);

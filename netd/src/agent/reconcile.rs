@@ -136,6 +136,7 @@ impl Agent {
                 !back.is_empty()
             }
             Err(error) => {
+                self.reconcile.filters.extend(filters);
                 let error = anyhow::Error::from(error);
                 if self.reconcile.failed.insert(PROGRAMS.to_owned()) {
                     tracing::error!("failed to look after programs and pins: {error:#}");

@@ -23,6 +23,8 @@ use crate::{
 /// After the last attachment, until links are settled: who starts containers
 /// goes before.
 const QUIET: Duration = Duration::from_secs(1);
+/// However many are started.
+const AT_LAST: Duration = Duration::from_secs(5);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(super) struct Work {
     crash: Crash,
     /// When programs were last put on a link, or one was not to be settled.
     attached: Instant,
+    /// Since when there are links that are not settled.
+    unsettled: Instant,
     /// What is being done with a plan of the journal.
     journalled: Option<Of>,
 }
@@ -48,6 +52,7 @@ impl Work {
             reaper,
             crash: Crash::from_environment(),
             attached: Instant::now(),
+            unsettled: Instant::now(),
             journalled: None,
         }
     }
@@ -86,7 +91,8 @@ impl Work {
 
     /// When the programs of a link are to be settled. `None`: they all are.
     pub(super) fn settling_due(&self) -> Option<Instant> {
-        (!self.datapath.is_settled()).then(|| self.attached + QUIET)
+        let due = (self.attached + QUIET).min(self.unsettled + AT_LAST);
+        (!self.datapath.is_settled()).then_some(due)
     }
 
     /// Settles the programs of one link, which holds up whoever changes links
@@ -94,13 +100,18 @@ impl Work {
     pub(super) fn settle(&mut self) {
         match self.datapath.settle() {
             Ok(Settled::Moved) => {}
-            Ok(Settled::Missing) => self.attached = Instant::now(),
+            Ok(Settled::Missing) => self.wait_to_settle(Duration::ZERO),
             Err(error) => {
                 let error = anyhow::Error::from(error);
                 tracing::error!("programs stay in filters for a while: {error:#}");
-                self.attached = Instant::now() + AFTER_FAILURE;
+                self.wait_to_settle(AFTER_FAILURE);
             }
         }
+    }
+
+    fn wait_to_settle(&mut self, time: Duration) {
+        self.attached = Instant::now() + time;
+        self.unsettled = self.attached;
     }
 
     /// Has ended what the reverted leases and ports left behind.
@@ -134,7 +145,15 @@ impl Work {
             }
             Op::Programs { host } => {
                 self.attached = Instant::now();
-                self.datapath.attach_container(host.as_str())
+                if self.datapath.is_settled() {
+                    self.unsettled = self.attached;
+                }
+                let done = self.datapath.attach_container(host.as_str());
+                if done.is_err() {
+                    // The first error is the one that counts.
+                    let _ = self.datapath.detach(host.as_str());
+                }
+                done
             }
             Op::Lease { addresses, host, network, mac, gateway_mac, flags, max_flows } => {
                 let taken = |address: &Address| addresses.contains(&IpAddr::from(*address));

@@ -14,7 +14,7 @@ use aya::{
     Ebpf,
     maps::{Array, MapData},
     programs::{
-        LinkOrder, SchedClassifier, TcAttachType, Xdp,
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp,
         links::{FdLink, Link as _},
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
     },
@@ -164,7 +164,7 @@ impl Links {
     ) -> Result<Placed, Error> {
         let ifindex = if_nametoindex(link).map_err(|_| Error::NoLink(link.to_owned()))?;
         let placed = match self.mode {
-            AttachMode::Tcx => self.tcx(link, ifindex, direction, program),
+            AttachMode::Tcx => self.link_for_filter(link, ifindex, direction, program),
             AttachMode::Clsact => self.filter_for_link(link, ifindex, direction, program),
         }
         .map_err(|source| Error::Attach { program, link: link.to_owned(), source })?;
@@ -205,13 +205,32 @@ impl Links {
         name: &'static str,
     ) -> anyhow::Result<Placed> {
         let pin = pin_name(ifindex, name);
-        if !self.held.pins().join(&pin).exists() {
-            return clsact(self.program(name)?, link, direction);
+        let is_linked = self.held.pins().join(&pin).exists();
+        if is_linked {
+            self.set_settling(ifindex)?;
         }
-        self.set_settling(ifindex)?;
-        let placed = clsact(self.program(name)?, link, direction)?;
-        self.held.let_go(pin)?;
-        self.set_settling(0)?;
+        let placed = clsact(self.program(name)?, link, direction);
+        if is_linked && placed.is_ok() {
+            self.held.let_go(pin)?;
+        }
+        // One that ended half way has left it so.
+        if self.settling()? == ifindex {
+            self.set_settling(0)?;
+        }
+        placed
+    }
+
+    /// Attaches with a link, in place of the filter that there is, if there is
+    /// one: the settling program's, or that of an agent without TCX.
+    fn link_for_filter(
+        &mut self,
+        link: &str,
+        ifindex: u32,
+        direction: Direction,
+        name: &'static str,
+    ) -> anyhow::Result<Placed> {
+        let placed = self.tcx(link, ifindex, direction, name)?;
+        remove_filter(link, direction)?;
         Ok(placed)
     }
 
@@ -278,11 +297,19 @@ impl Links {
         let again = self
             .attached
             .iter()
-            .filter(|(link, programs)| if programs.in_filters { hit(link) } else { linked });
+            .filter(|(link, programs)| linked || (programs.in_filters && hit(link)));
         let again: Vec<_> =
             again.map(|(link, programs)| (link.clone(), programs.clone())).collect();
         for (link, Programs { all, in_filters }) in again {
             for (direction, program) in all {
+                // A moment later its end is told.
+                let Ok(ifindex) = if_nametoindex(link.as_str()) else { continue };
+                // Half way some are, and some are not.
+                if self.mode == AttachMode::Tcx
+                    && self.held.is_in_place(&pin_name(ifindex, program))
+                {
+                    continue;
+                }
                 let placed = if in_filters {
                     self.filter(&link, direction, program)
                 } else {
@@ -293,7 +320,6 @@ impl Links {
                         told.push(format!("the filter `{program}` on `{link}`"));
                     }
                     Ok(_) => {}
-                    // A moment later its end is told.
                     Err(_) if if_nametoindex(link.as_str()).is_err() => {}
                     Err(error) => return Err(error),
                 }
@@ -311,10 +337,9 @@ impl Links {
             return self.forget_dead_pins();
         };
         self.detach_xdp(ifindex)?;
-        if let Some(programs) = programs.filter(|programs| programs.in_filters) {
-            for (direction, _) in programs.all {
-                remove_filter(link, direction);
-            }
+        for (direction, _) in programs.into_iter().flat_map(|programs| programs.all) {
+            // Those of a link that is going need no farewell.
+            let _ = remove_filter(link, direction);
         }
         match self.mode {
             // An earlier agent's too.
@@ -354,12 +379,12 @@ impl Links {
     }
 }
 
-fn exists(ifindex: u32) -> bool {
+pub(super) fn exists(ifindex: u32) -> bool {
     // nix answers an unknown index with an empty name.
     if_indextoname(ifindex).is_ok_and(|name| !name.is_empty())
 }
 
-fn pin_name(ifindex: u32, program: &str) -> String {
+pub(super) fn pin_name(ifindex: u32, program: &str) -> String {
     format!("{ifindex}-{program}")
 }
 
@@ -370,11 +395,18 @@ const fn attach_type(direction: Direction) -> TcAttachType {
     }
 }
 
-/// Removes netd's filter; it may be gone already, or its link going.
-pub(super) fn remove_filter(link: &str, direction: Direction) {
+/// Removes netd's filter, if there is one.
+fn remove_filter(link: &str, direction: Direction) -> anyhow::Result<()> {
     let at = attach_type(direction);
-    if let Ok(filter) = SchedClassifierLink::attached(link, at, PRIORITY, HANDLE, None) {
-        let _ = filter.detach();
+    let filter = SchedClassifierLink::attached(link, at, PRIORITY, HANDLE, None)?;
+    match filter.detach() {
+        // No filter, no qdisc, or no link.
+        Err(ProgramError::NetlinkError(error))
+            if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) =>
+        {
+            Ok(())
+        }
+        result => result.context("failed to remove a filter"),
     }
 }
 

@@ -9,6 +9,9 @@
 //! never gets to the filters. What they let go on does, and must not be seen
 //! twice, so the programs end the chain (`TC_ACT_OK`) on the one link that
 //! `SETTLING` names: programs of others on it are passed by until it is done.
+//! The empty qdisc stays, for others may be about to fill it. Until a link is
+//! settled, TCX programs of others on it come before ours.
+//!
 //! An agent that ends half way leaves `SETTLING` as it is, for the next to go on
 //! with that link.
 
@@ -18,7 +21,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::{
     AttachMode, Direction, Error,
-    attach::{Links, remove_filter},
+    attach::{Links, exists, pin_name},
     tables::failed,
 };
 
@@ -76,25 +79,32 @@ impl Links {
         self.unsettled.is_empty()
     }
 
-    /// Moves the programs of one link. One that fails stays as it is, and first.
+    /// Moves the programs of one link. One that fails waits for the others.
     pub(super) fn settle(&mut self) -> Result<Settled, Error> {
         let Some(link) = self.unsettled.front().cloned() else { return Ok(Settled::Moved) };
         let Ok(ifindex) = if_nametoindex(link.as_str()) else {
-            // It comes back, or those of it are detached.
-            self.unsettled.rotate_left(1);
+            // It comes back, or those of it are detached. What another left half
+            // way is not to be forgotten for the next.
+            if !exists(self.settling()?) {
+                self.unsettled.rotate_left(1);
+            }
             return Ok(Settled::Missing);
         };
         self.set_settling(ifindex)?;
         let programs = self.attached.get(&link).map(|programs| programs.all.clone());
-        let programs = programs.unwrap_or_default();
-        for (direction, program) in &programs {
-            match self.attach(&link, *direction, program) {
-                Err(_) if if_nametoindex(link.as_str()).is_err() => return Ok(Settled::Missing),
-                placed => placed?,
-            };
-        }
-        for (direction, _) in programs {
-            remove_filter(&link, direction);
+        for (direction, program) in programs.unwrap_or_default() {
+            let moved = self.attach(&link, direction, program);
+            // Its filter was looked for under its name.
+            if if_nametoindex(link.as_str()) != Ok(ifindex) {
+                return Ok(Settled::Missing);
+            }
+            if let Err(error) = moved {
+                if !self.has_both(ifindex, program) {
+                    self.set_settling(0)?;
+                    self.unsettled.rotate_left(1);
+                }
+                return Err(error);
+            }
         }
         self.set_settling(0)?;
         self.unsettled.pop_front();
@@ -104,7 +114,13 @@ impl Links {
         Ok(Settled::Moved)
     }
 
-    fn settling(&self) -> Result<u32, Error> {
+    /// Whether a program that is not where it shall be may be in a link and in a
+    /// filter.
+    fn has_both(&self, ifindex: u32, program: &str) -> bool {
+        self.held.is_in_place(&pin_name(ifindex, program))
+    }
+
+    pub(super) fn settling(&self) -> Result<u32, Error> {
         match self.settling.get(&0, 0) {
             Err(MapError::KeyNotFound) => Ok(0),
             result => result.map_err(failed(names::SETTLING)),

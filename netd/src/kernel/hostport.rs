@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    io,
+    fs, io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
@@ -150,10 +150,16 @@ fn try_hold(at: HostPort) -> nix::Result<OwnedFd> {
 }
 
 /// Lets the agent hold as many descriptors as the kernel allows it: each port
-/// is one. To be called once, at start; what it starts later inherits it.
+/// is one, or two where it is published in both families. To be called once, at
+/// start; what it starts later inherits it.
 pub fn raise_descriptor_limit() -> io::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let most = fs::read_to_string("/proc/sys/fs/nr_open")?;
+    let most = most.trim().parse().map_err(io::Error::other)?;
+    // Above what it was given it needs CAP_SYS_RESOURCE.
+    if setrlimit(Resource::RLIMIT_NOFILE, most, most).is_err() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
     Ok(())
 }
 

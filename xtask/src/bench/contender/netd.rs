@@ -32,7 +32,12 @@ pub(crate) fn site_with(machines: Machines, config: &Value, before: u16) -> Resu
     let a = netd.run("a", &["--ip", &A.v4.to_string()])?;
     let specs: Vec<_> = ports(before)
         .iter()
-        .map(|(host, port, protocol)| format!("{host}:{port}/{protocol}"))
+        // Of many, one family: a socket for each in both is more than some
+        // machines let a process have.
+        .map(|(host, port, protocol)| match before {
+            0 => format!("{host}:{port}/{protocol}"),
+            _ => format!("0.0.0.0:{host}:{port}/{protocol}"),
+        })
         .collect();
     let ip = B.v4.to_string();
     let mut flags = vec!["--ip", ip.as_str()];

@@ -28,7 +28,7 @@ pub(super) fn measure(
     agent.make_network()?;
     agent.run("c0", &[])?;
     let ports = extent.ports.iter().copied().max().unwrap_or(1);
-    let spec = format!("20000-{0}:20000-{0}", 20_000 - 1 + ports);
+    let spec = format!("0.0.0.0:20000-{0}:20000-{0}", 20_000 - 1 + ports);
     put(results, NETD, (names::MEMORY_BY_PORTS, "MiB"), 0_u64, memory(daemon.id())?);
     for round in 0..extent.rounds {
         let start = Instant::now();
