@@ -1,9 +1,9 @@
 //! Datagrams that no link carries in one piece, through both translations.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeSet, io::ErrorKind, net::IpAddr, thread, time::Duration};
 
 use netd_tests::{
-    Agent, Container, DEADLINE, Echo, Family, Offload, Topology, flood, topology::at,
+    Agent, Container, DEADLINE, Echo, Family, NetNs, Offload, Topology, flood, topology::at,
 };
 
 const DATAGRAMS: u32 = 10_000;
@@ -28,6 +28,16 @@ fn heard_all(server: &Echo, tag: u8) {
     assert_eq!((heard.len(), numbers.len()), (DATAGRAMS as usize, DATAGRAMS as usize));
 }
 
+/// Learns a neighbour's hardware address: of what waits for that, the kernel
+/// throws away all but some 90 packets (`unres_qlen_bytes`).
+fn meet(ns: &NetNs, neighbour: IpAddr) {
+    let socket = ns.udp_to(at(neighbour, 9));
+    socket.send(b"hello").expect("send it");
+    // Nobody listens there.
+    let answer = socket.recv(&mut [0]).expect_err("it is refused");
+    assert_eq!(answer.kind(), ErrorKind::ConnectionRefused);
+}
+
 fn none_is_lost(family: Family, offload: Offload) {
     let net = Topology::new();
     let agent = net.agent();
@@ -37,6 +47,10 @@ fn none_is_lost(family: Family, offload: Offload) {
     let outside = net.outside.echo_udp(&family.any(7));
     let inside = web.ns.echo_udp(&family.any(80));
 
+    let gateway = family.pick("172.18.0.1", "fd00:18::1").parse().expect("an address");
+    meet(&web.ns, gateway);
+    meet(&client.ns, gateway);
+    meet(&net.outside, family.host());
     let (out_to, in_to) = (at(family.outside(), 7), at(family.host(), 8080));
     let (out, into) = thread::scope(|scope| {
         let out = scope.spawn(|| flood::large(&client.ns, out_to, DATAGRAMS, 1, DEADLINE));

@@ -94,7 +94,12 @@ impl KernelEffects {
             Op::Interface { netns, name, mac, addresses, gateways } => {
                 let interface = Interface { netns, name, mac: *mac, addresses, gateways };
                 match action {
-                    Action::Apply => interface.create().await,
+                    Action::Apply => {
+                        if let Some(host) = interface.create().await? {
+                            self.netlink.wait_until_operational(host).await;
+                        }
+                        Ok(())
+                    }
                     Action::Revert => interface.delete().await,
                 }
             }

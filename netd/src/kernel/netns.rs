@@ -138,8 +138,8 @@ async fn on_thread<T: Send + 'static>(
 
 impl Interface<'_> {
     /// Addresses the container's side of a veth pair, brings it up and
-    /// announces it.
-    pub async fn create(&self) -> Result<(), Error> {
+    /// announces it. Gives the index of the host's side.
+    pub async fn create(&self) -> Result<Option<u32>, Error> {
         let inside = self.prepare().await?;
         let result = self.configure(&inside).await;
         inside.close().await;
@@ -165,7 +165,7 @@ impl Interface<'_> {
         .await?
     }
 
-    async fn configure(&self, inside: &Netlink) -> Result<(), Error> {
+    async fn configure(&self, inside: &Netlink) -> Result<Option<u32>, Error> {
         let found = inside.link(self.name).await?;
         let link = match found {
             Some(link) if link.kind == "veth" && link.mac == Some(self.mac) => link,
@@ -183,7 +183,8 @@ impl Interface<'_> {
         inside
             .pipeline(requests)
             .await
-            .map_err(|source| Error::Configure { name: self.name.clone(), source })
+            .map_err(|source| Error::Configure { name: self.name.clone(), source })?;
+        Ok(link.peer)
     }
 
     /// Deletes the link, and the host's side with it. Nothing to do when the

@@ -1,6 +1,9 @@
 //! What the host has: links, addresses, routes. Reads only.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
 use futures_util::TryStreamExt as _;
 use ipnetwork::IpNetwork;
@@ -9,7 +12,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
-        link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+        link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
     },
 };
@@ -35,6 +38,10 @@ pub struct Link {
     pub hardware_type: u16,
     pub loopback: bool,
     pub up: bool,
+    /// Of a veth, the index of its other side, in that one's namespace.
+    pub peer: Option<u32>,
+    /// It carries packets (`IF_OPER_UP`, RFC 2863).
+    pub operational: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +101,26 @@ impl Netlink {
                     Err(Error::List { what: "links", source })
                 }
             }
+        }
+    }
+
+    /// Waits until a link carries packets, for a second at most. Until the kernel
+    /// has followed its carrier, in its own time (`linkwatch_event`,
+    /// `net/core/link_watch.c`), a bridge lets nothing pass to it or from it.
+    pub async fn wait_until_operational(&self, index: u32) {
+        const WAIT: Duration = Duration::from_secs(1);
+        const PROBE_EVERY: Duration = Duration::from_micros(500);
+        let start = Instant::now();
+        loop {
+            // To be asked makes the kernel follow it, from Linux 6.8 on.
+            let request = self.handle().link().get().match_index(index);
+            // What is not there, or is set down, never will.
+            let Ok(Some(found)) = request.execute().try_next().await else { return };
+            let found = link(found);
+            if found.operational || !found.up || start.elapsed() > WAIT {
+                return;
+            }
+            tokio::time::sleep(PROBE_EVERY).await;
         }
     }
 
@@ -183,6 +210,8 @@ fn link(message: LinkMessage) -> Link {
         hardware_type: message.header.link_layer_type.into(),
         loopback: flags.contains(LinkFlags::Loopback),
         up: flags.contains(LinkFlags::Up),
+        peer: None,
+        operational: false,
     };
     for attribute in message.attributes {
         match attribute {
@@ -190,6 +219,8 @@ fn link(message: LinkMessage) -> Link {
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::Controller(index) => link.master = Some(index),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Link(index) => link.peer = Some(index),
+            LinkAttribute::OperState(state) => link.operational = state == State::Up,
             LinkAttribute::Address(mac) => link.mac = mac.try_into().ok().map(Mac),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
@@ -295,6 +326,8 @@ mod tests {
             hardware_type: 1,
             loopback: false,
             up: true,
+            peer: None,
+            operational: true,
         };
         let route = |destination: &str, link, metric, mtu| Route {
             destination: destination.parse().unwrap(),
