@@ -2,7 +2,7 @@
 //! netd's API, the CNI plugins, netavark; `docker network connect`.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -138,7 +138,8 @@ impl Attacher {
                 let ns = self.ns(&name)?;
                 let [.., high, low] =
                     (u32::from(Ipv4Addr::new(172, 30, 1, 0)) + u32::from(n)).to_be_bytes();
-                let address = Dual { v4: Ipv4Addr::new(172, 30, high, low), v6: None };
+                let v6 = Ipv6Addr::new(0xfd00, 0xbe, 0, 0, 0, 0, 1, n);
+                let address = Dual { v4: Ipv4Addr::new(172, 30, high, low), v6: Some(v6) };
                 let start = Instant::now();
                 netavark::setup_container(
                     &self.machines,
