@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use netd_common::abi::ABI_VERSION;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -178,6 +179,22 @@ impl Agent {
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The folder that it pins maps in.
+    pub fn pins(&self) -> PathBuf {
+        self.root.join("bpf").join(format!("v{ABI_VERSION}"))
+    }
+
+    /// The host's side of a container's veth pair.
+    pub fn host_side(&self, container: &Container) -> String {
+        let shown = container.ns.ip("-o link show dev eth0");
+        let peer = shown.split_once("eth0@if").expect("a veth").1;
+        let peer: String = peer.chars().take_while(char::is_ascii_digit).collect();
+        let peer: u64 = peer.parse().expect("a link's number");
+        let links: Value = serde_json::from_str(&self.host.ip("-j link")).expect("JSON");
+        let link = rows(&links).iter().find(|link| link["ifindex"] == peer);
+        text(link.expect("its host side"), "/ifname").to_owned()
     }
 
     /// The programs that run in filters, as `LINK KIND NAME`.

@@ -11,6 +11,7 @@ use std::{
 
 use nix::{
     mount::{MsFlags, mount},
+    net::if_::if_nametoindex,
     sched::{CloneFlags, setns, unshare},
 };
 
@@ -113,6 +114,12 @@ impl NetNs {
         self.ip(&format!("link add {name} type veth peer name {peer} netns {path}"));
         self.ip(&format!("link set {name} up"));
         peer_ns.ip(&format!("link set {peer} up"));
+    }
+
+    /// A link's number.
+    #[track_caller]
+    pub fn ifindex(&self, link: &str) -> u32 {
+        self.run(|| if_nametoindex(link)).unwrap_or_else(|e| panic!("find {link}: {e}"))
     }
 
     /// `net/ipv4/ip_forward` and its like.

@@ -114,8 +114,7 @@ fn sandboxes_and_files_of_nobody_are_collected() {
 /// As if an older netd, whose maps had another layout, ran here before.
 fn pretend_other_version(agent: &Agent) {
     let root = agent.root().display();
-    let own = agent.host().exec(&format!("find {root}/bpf -maxdepth 1 -name v*"));
-    agent.host().exec(&format!("mv {} {root}/bpf/v1000000", own.trim()));
+    agent.host().exec(&format!("mv {} {root}/bpf/v1000000", agent.pins().display()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, net::TcpStream, time::Instant};
 
 use netd_tests::{
     Agent, Container, DEADLINE, Echo, NetNs, Topology, eventually, exchange,
-    json::{rows, text},
+    json::rows,
     topology::{HOST, OUTSIDE, at},
 };
 use serde_json::{Value, json};
@@ -55,17 +55,6 @@ impl Scene {
         exchange(&mut self.client.ns.connect(at(HOST, 8080)), b"hairpin");
         exchange(&mut self.host().connect(self.web.at(80)), b"the host");
         exchange(&mut self.host().connect(at(HOST, 8080)), b"the host, published");
-    }
-
-    /// The host side of a container's veth pair.
-    fn veth(&self, container: &Container) -> String {
-        let index = container.ns.ip("-o link show dev eth0");
-        let peer = index.split_once("eth0@if").expect("a veth").1;
-        let peer: String = peer.chars().take_while(char::is_ascii_digit).collect();
-        let peer: u64 = peer.parse().expect("a link's number");
-        let links: Value = serde_json::from_str(&self.host().ip("-j link")).expect("JSON");
-        let link = rows(&links).iter().find(|link| link["ifindex"] == peer);
-        text(link.expect("its host side"), "/ifname").to_owned()
     }
 
     /// Links, addresses and routes of the host and the containers, in netd's
@@ -119,7 +108,7 @@ impl Scene {
 #[test]
 fn links_addresses_and_routes_come_back_and_connections_go_on() {
     let mut scene = Scene::new(&Value::Null, &[]);
-    let veth = scene.veth(&scene.web);
+    let veth = scene.agent.host_side(&scene.web);
     let deleted = format!("veth `{veth}` of container web was deleted");
     scene.host().set_sysctl("net/ipv4/ip_forward", "1");
     let taken_out = format!("`{veth}` was taken out of `netd0`");
@@ -153,7 +142,7 @@ fn links_addresses_and_routes_come_back_and_connections_go_on() {
 #[test]
 fn what_was_taken_away_while_no_agent_ran_comes_back_with_it() {
     let mut scene = Scene::new(&Value::Null, &[]);
-    let veth = scene.veth(&scene.client);
+    let veth = scene.agent.host_side(&scene.client);
     let before = scene.shape();
     scene.agent.kill();
     scene.host().ip("link del netd0");
@@ -244,7 +233,7 @@ fn programs_and_pins_come_back_and_connections_go_on() {
 #[test]
 fn clsact_filters_come_back_and_those_of_others_stay() {
     let mut scene = Scene::new(&Value::Null, &["--clsact"]);
-    let veth = scene.veth(&scene.web);
+    let veth = scene.agent.host_side(&scene.web);
     let other = "protocol ip prio 7 u32 match ip dst 10.9.9.9/32 flowid 1:1";
     scene.host().exec(&format!("tc filter add dev up0 ingress {other}"));
     let filters = |scene: &Scene| {

@@ -23,10 +23,8 @@ struct Load {
 /// The tag of the program that a pinned link runs: a hash of its instructions.
 fn tag(agent: &Agent, program: &str) -> String {
     let host = agent.host();
-    let index = host.run(|| nix::net::if_::if_nametoindex("up0")).expect("the uplink is there");
-    let root = agent.root().display();
-    let version = host.exec(&format!("find {root}/bpf -maxdepth 1 -name v*"));
-    let pin = format!("{}/links/{index}-{program}", version.trim());
+    let pins = agent.pins();
+    let pin = format!("{}/links/{}-{program}", pins.display(), host.ifindex("up0"));
     let json = |line: &str| -> Value { serde_json::from_str(&host.exec(line)).expect("JSON") };
     let link = json(&format!("bpftool -j link show pinned {pin}"));
     let program = json(&format!("bpftool -j prog show id {}", link["prog_id"]));

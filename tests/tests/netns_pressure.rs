@@ -1,19 +1,10 @@
 //! Room for a further flow runs out: what is open goes on, what is new is
 //! dropped under a name, and nobody else is concerned.
 
-use std::{net::TcpStream, path::PathBuf};
+use std::net::TcpStream;
 
-use netd_tests::{Agent, Crowd, Family, SILENCE, Topology, exchange, topology::at};
+use netd_tests::{Crowd, Family, SILENCE, Topology, exchange, topology::at};
 use serde_json::json;
-
-/// Where an agent has its maps.
-fn pins(agent: &Agent) -> PathBuf {
-    netd_tests::snapshot::map_pins(agent.root())
-        .first()
-        .and_then(|pin| pin.parent())
-        .expect("maps are pinned")
-        .to_owned()
-}
 
 #[test]
 fn a_container_has_no_more_flows_than_its_quota() {
@@ -70,7 +61,7 @@ fn a_full_table_breaks_no_connection_and_says_so() {
     let _server = web.ns.echo_tcp("0.0.0.0:80");
     let to = at(Family::V4.host(), 8080);
     let mut streams: Vec<TcpStream> = (0..50).map(|_| net.outside.connect(to)).collect();
-    let mut crowd = Crowd::of(&pins(&agent));
+    let mut crowd = Crowd::of(&agent.pins());
     crowd.put(FLOWS - 50);
 
     let before = agent.dropped("flow_table_full");
@@ -89,7 +80,7 @@ fn a_port_moves_at_once_however_many_flows_there_are() {
     let net = Topology::new();
     let agent = net.agent();
     let [old, new] = ["old", "new"].map(|name| agent.container(name, ""));
-    Crowd::of(&pins(&agent)).put(30_000);
+    Crowd::of(&agent.pins()).put(30_000);
     let servers = [&old, &new].map(|it| it.ns.echo_udp("0.0.0.0:80"));
     let client = net.outside.udp_to(at(Family::V4.host(), 8080));
     let ask = || client.send(b"hello").is_ok() && matches!(client.recv(&mut [0; 16]), Ok(5));
@@ -116,7 +107,7 @@ fn flows_move_to_a_table_of_another_size() {
             _ => web.ns.connect(at(Family::V4.outside(), 7)),
         })
         .collect();
-    Crowd::of(&pins(&agent)).put(1500);
+    Crowd::of(&agent.pins()).put(1500);
     for size in [1800, 4096, 2048] {
         agent.stop();
         agent.configure(&json!({ "flow-table-size": size }));
@@ -124,7 +115,7 @@ fn flows_move_to_a_table_of_another_size() {
         for stream in &mut streams {
             exchange(stream, b"goes on");
         }
-        assert_eq!(Crowd::of(&pins(&agent)).left(1500), 1500, "at a size of {size}");
+        assert_eq!(Crowd::of(&agent.pins()).left(1500), 1500, "at a size of {size}");
     }
 
     agent.stop();

@@ -1,29 +1,18 @@
 //! The programs of a container run in filters from the moment that it is there,
 //! and move to links a little later. Nobody notices.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
-use netd_common::abi::ABI_VERSION;
+use aya::maps::{Array, Map, MapData};
+use netd_common::abi::names;
 use netd_tests::{
-    Agent, Container, NetNs, Topology, exchange,
-    json::{rows, text},
+    Agent, Container, Topology, exchange,
+    json::text,
     topology::{HOST, OUTSIDE, at},
 };
-use serde_json::Value;
 
 /// The default bridge.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
-
-/// The host's side of a container's veth pair.
-fn veth(agent: &Agent, container: &Container) -> String {
-    let shown = container.ns.ip("-o link show dev eth0");
-    let peer = shown.split_once("eth0@if").expect("a veth").1;
-    let peer: String = peer.chars().take_while(char::is_ascii_digit).collect();
-    let links = agent.host().ip("-o link");
-    let line = links.lines().find(|line| line.starts_with(&format!("{peer}: ")));
-    let name = line.and_then(|line| line.split(": ").nth(1)).expect("its host side");
-    name.split('@').next().expect("a name").to_owned()
-}
 
 /// Sends datagrams to the host, which the program lets pass and counts, until
 /// `until`: each is seen once.
@@ -58,7 +47,7 @@ fn programs_start_in_filters_and_move_to_links_and_no_packet_is_seen_twice() {
         (agent.filters().len() > 1).then_some(client)
     });
     let client = client.expect("its programs are in filters");
-    let veth = veth(&agent, &web);
+    let veth = agent.host_side(&web);
     let others = "protocol ip prio 7 u32 match ip dst 10.9.9.9/32 flowid 1:1";
     // The qdisc is there still, whatever is in it.
     net.host.exec(&format!("tc filter add dev {veth} ingress {others}"));
@@ -81,7 +70,7 @@ fn filters_that_somebody_takes_before_they_are_settled_come_back() {
     let told = (0..20).any(|n| {
         let web = agent.container(&format!("web{n}"), &format!("-p {}:80", 8080 + n));
         let _server = web.ns.echo_tcp("0.0.0.0:80");
-        let veth = veth(&agent, &web);
+        let veth = agent.host_side(&web);
         net.host.exec(&format!("tc qdisc del dev {veth} clsact"));
         agent.wait_until_settled();
         exchange(&mut net.outside.connect(at(HOST, 8080 + n)), b"hello");
@@ -107,8 +96,8 @@ fn the_next_agent_goes_on_where_one_was_killed() {
     // Killed when the first of its links is there and the second is not.
     let client = (0..20).find_map(|n| {
         let client = agent.container(&format!("client{n}"), "");
-        let at = number(&net.host, &veth(&agent, &client));
-        let first = pins(&agent).join("links").join(format!("{at}-from_container"));
+        let at = net.host.ifindex(&agent.host_side(&client));
+        let first = agent.pins().join("links").join(format!("{at}-from_container"));
         while !first.exists() {
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -144,26 +133,9 @@ fn an_agent_with_filters_takes_the_place_of_one_with_links_and_back() {
     seen_once(&agent, &client, || agent.filters().is_empty());
 }
 
-/// The folder of pins.
-fn pins(agent: &Agent) -> PathBuf {
-    let version = format!("v{ABI_VERSION}");
-    agent.root().join("bpf").join(version)
-}
-
-fn number(ns: &NetNs, link: &str) -> u32 {
-    ns.run(|| nix::net::if_::if_nametoindex(link)).expect("the link is there")
-}
-
 /// What the map `SETTLING` has.
 fn settling(agent: &Agent) -> u32 {
-    let pin = pins(agent).join("SETTLING");
-    let shown =
-        agent.host().exec(&format!("bpftool -j map lookup pinned {} key 0 0 0 0", pin.display()));
-    let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    let bytes = rows(&shown["value"]).iter().map(|byte| {
-        let byte = byte.as_str().and_then(|byte| byte.strip_prefix("0x")).expect("a byte");
-        u8::from_str_radix(byte, 16).expect("a byte")
-    });
-    let bytes: Vec<u8> = bytes.collect();
-    u32::from_ne_bytes(bytes.try_into().expect("four bytes"))
+    let map = MapData::from_pin(agent.pins().join(names::SETTLING)).expect("the map is pinned");
+    let map: Array<_, u32> = Map::Array(map).try_into().expect("an array");
+    map.get(&0, 0).expect("read it")
 }

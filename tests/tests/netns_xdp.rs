@@ -56,8 +56,7 @@ fn features(ns: &NetNs, link: &str) -> BTreeSet<String> {
 
 /// The pins of XDP links.
 fn pins(agent: &Agent) -> Vec<PathBuf> {
-    let links = format!("bpf/v{}/links", netd_common::abi::ABI_VERSION);
-    let links = fs::read_dir(agent.root().join(links));
+    let links = fs::read_dir(agent.pins().join("links"));
     let names = links.into_iter().flatten().flatten().map(|entry| entry.path());
     names.filter(|path| path.to_string_lossy().contains("uplink_xdp")).collect()
 }

@@ -5,7 +5,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpStream},
     os::fd::AsRawFd as _,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -22,11 +22,6 @@ const MILLION: u32 = 1_000_000;
 /// So that a million is 80 % of it.
 const SIZE: u32 = 1_250_000;
 const ESTABLISHED: usize = 400;
-
-fn pins(agent: &Agent) -> PathBuf {
-    let maps = netd_tests::snapshot::map_pins(agent.root());
-    maps.first().and_then(|pin| pin.parent()).expect("maps are pinned").to_owned()
-}
 
 /// Bytes of kernel memory that a map takes, as the kernel accounts for it.
 fn memory(pins: &Path, name: &str) -> u64 {
@@ -120,7 +115,7 @@ fn soak_a_million_flows_and_floods() {
     let _inside = scene.web.ns.echo_tcp("0.0.0.0:80");
     let _outside = scene.net.outside.echo_tcp("0.0.0.0:7");
     let mut streams = scene.establish();
-    let pins = pins(&scene.agent);
+    let pins = scene.agent.pins();
     let mut crowd = Crowd::of(&pins);
     let start = Instant::now();
     crowd.put(MILLION);
@@ -199,7 +194,7 @@ fn soak_connection_rate_with_a_million_flows() {
         ("outside to a published port", &scene.net.outside, Scene::published(8081)),
         ("container to the outside", &scene.web.ns, at(Family::V4.outside(), 7)),
     ];
-    let mut crowd = Crowd::of(&pins(&scene.agent));
+    let mut crowd = Crowd::of(&scene.agent.pins());
     let mut ratios = ways.map(|_| Vec::new());
     for round in 0..ROUNDS {
         let empty = ways.map(|(_, client, to)| crr::rate(client, to, TIME));

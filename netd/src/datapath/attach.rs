@@ -26,6 +26,7 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 use super::{
     Error,
     link::{Amiss, Held},
+    load::program_of,
     xdp::Early,
 };
 
@@ -129,17 +130,11 @@ impl Links {
     }
 
     pub(super) fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
-        self.ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing(name))
+        program_of(&mut self.ebpf, name)
     }
 
     pub(super) fn xdp_program(&mut self, name: &'static str) -> Result<&mut Xdp, Error> {
-        self.ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing(name))
+        program_of(&mut self.ebpf, name)
     }
 
     /// As [`Self::xdp_program`], with where its links are held.
@@ -147,11 +142,7 @@ impl Links {
         &mut self,
         name: &'static str,
     ) -> Result<(&mut Xdp, &mut Held), Error> {
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing(name))?;
+        let program = program_of(&mut self.ebpf, name)?;
         Ok((program, &mut self.held))
     }
 
@@ -167,7 +158,7 @@ impl Links {
             AttachMode::Tcx => self.link_for_filter(link, ifindex, direction, program),
             AttachMode::Clsact => self.filter_for_link(link, ifindex, direction, program),
         }
-        .map_err(|source| Error::Attach { program, link: link.to_owned(), source })?;
+        .map_err(not_attached(program, link))?;
         self.remember(link, direction, program);
         Ok(placed)
     }
@@ -188,11 +179,7 @@ impl Links {
         direction: Direction,
         program: &'static str,
     ) -> Result<Placed, Error> {
-        clsact(self.program(program)?, link, direction).map_err(|source| Error::Attach {
-            program,
-            link: link.to_owned(),
-            source,
-        })
+        clsact(self.program(program)?, link, direction).map_err(not_attached(program, link))
     }
 
     /// Attaches with a filter, in place of the link that an agent with TCX left
@@ -230,7 +217,11 @@ impl Links {
         name: &'static str,
     ) -> anyhow::Result<Placed> {
         let placed = self.tcx(link, ifindex, direction, name)?;
-        remove_filter(link, direction)?;
+        let known = self.attached.get(link).filter(|programs| !programs.in_filters);
+        // What this run has had in its place before has no filter.
+        if !known.is_some_and(|programs| programs.all.contains(&(direction, name))) {
+            remove_filter(link, direction)?;
+        }
         Ok(placed)
     }
 
@@ -241,11 +232,7 @@ impl Links {
         if self.held.is_in_place(&pin) {
             return Ok(true);
         }
-        let program: &mut SchedClassifier = self
-            .ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing(name))?;
+        let program: &mut SchedClassifier = program_of(&mut self.ebpf, name)?;
         Ok(self.held.take_over(&pin, program.fd()?.as_fd())?)
     }
 
@@ -337,9 +324,11 @@ impl Links {
             return self.forget_dead_pins();
         };
         self.detach_xdp(ifindex)?;
-        for (direction, _) in programs.into_iter().flat_map(|programs| programs.all) {
-            // Those of a link that is going need no farewell.
-            let _ = remove_filter(link, direction);
+        if let Some(programs) = programs.filter(|programs| programs.in_filters) {
+            for (direction, _) in programs.all {
+                // Those of a link that is going need no farewell.
+                let _ = remove_filter(link, direction);
+            }
         }
         match self.mode {
             // An earlier agent's too.
@@ -393,6 +382,15 @@ const fn attach_type(direction: Direction) -> TcAttachType {
         Direction::Ingress => TcAttachType::Ingress,
         Direction::Egress => TcAttachType::Egress,
     }
+}
+
+/// Why a program is not on a link.
+pub(super) fn not_attached(
+    program: &'static str,
+    link: &str,
+) -> impl FnOnce(anyhow::Error) -> Error {
+    let link = link.to_owned();
+    move |source| Error::Attach { program, link, source }
 }
 
 /// Removes netd's filter, if there is one.

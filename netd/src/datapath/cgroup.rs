@@ -25,6 +25,7 @@ use super::{
     Error,
     bpffs::failed,
     link::{Amiss, Held},
+    load::program_of,
 };
 
 #[derive(Debug)]
@@ -110,10 +111,7 @@ pub(super) fn loaded<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut CgroupSockAddr, Error> {
-    let program: &mut CgroupSockAddr = ebpf
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(Error::Missing(name))?;
+    let program: &mut CgroupSockAddr = program_of(ebpf, name)?;
     if program.fd().is_err() {
         program.load().map_err(|source| Error::Program { name, source: Box::new(source) })?;
     }

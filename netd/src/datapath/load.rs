@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{MapData, ProgramArray},
-    programs::{SchedClassifier, Xdp},
+    programs::{Program, SchedClassifier, Xdp},
 };
 use netd_common::{abi::names, verdict::Hook};
 
@@ -69,10 +69,7 @@ impl Datapath {
         }
         let slow = Hook::TC.iter().filter_map(|hook| hook.slow_name());
         for name in Hook::TC.iter().map(|hook| hook.name()).chain(slow) {
-            let program: &mut SchedClassifier = ebpf
-                .program_mut(name)
-                .and_then(|program| program.try_into().ok())
-                .ok_or(Error::Missing(name))?;
+            let program: &mut SchedClassifier = program_of(&mut ebpf, name)?;
             program.load().map_err(|source| Error::Program { name, source: Box::new(source) })?;
         }
         chain_slow_programs(&mut ebpf)?;
@@ -106,13 +103,19 @@ impl Datapath {
     }
 }
 
+/// A program of the object's, as what it is.
+pub(super) fn program_of<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
+where
+    &'a mut P: TryFrom<&'a mut Program>,
+{
+    let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
+    program.ok_or(Error::Missing(name))
+}
+
 /// A kernel that does not take it has no XDP, and everything else.
 fn load_xdp(ebpf: &mut Ebpf) -> Result<(), Error> {
     for name in names::XDP_PROGRAMS {
-        let program: &mut Xdp = ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing(name))?;
+        let program: &mut Xdp = program_of(ebpf, name)?;
         if let Err(error) = program.load() {
             tracing::debug!("no XDP: {:#}", anyhow::Error::from(error));
         }
@@ -128,10 +131,7 @@ fn chain_slow_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
         let Some(name) = hook.slow_name() else {
             continue;
         };
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Error::Missing(name))?;
+        let program: &mut SchedClassifier = program_of(ebpf, name)?;
         let failed = |source| Error::Program { name, source: Box::new(source) };
         let fd = program
             .fd()

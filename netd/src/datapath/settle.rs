@@ -21,7 +21,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::{
     AttachMode, Direction, Error,
-    attach::{Links, exists, pin_name},
+    attach::{Links, exists, not_attached, pin_name},
     tables::failed,
 };
 
@@ -46,11 +46,7 @@ impl Links {
             return self.attach(link, direction, program).map(drop);
         }
         let ifindex = if_nametoindex(link).map_err(|_| Error::NoLink(link.to_owned()))?;
-        let there = self.is_there(ifindex, program).map_err(|source| Error::Attach {
-            program,
-            link: link.to_owned(),
-            source,
-        })?;
+        let there = self.is_there(ifindex, program).map_err(not_attached(program, link))?;
         let half_way = self.settling()? == ifindex;
         // Without cls_bpf there is the other way still.
         if !there && self.filter(link, direction, program).is_err() {
@@ -99,7 +95,8 @@ impl Links {
                 return Ok(Settled::Missing);
             }
             if let Err(error) = moved {
-                if !self.has_both(ifindex, program) {
+                // Unless it is in its link and may be in its filter too.
+                if !self.held.is_in_place(&pin_name(ifindex, program)) {
                     self.set_settling(0)?;
                     self.unsettled.rotate_left(1);
                 }
@@ -112,12 +109,6 @@ impl Links {
             programs.in_filters = false;
         }
         Ok(Settled::Moved)
-    }
-
-    /// Whether a program that is not where it shall be may be in a link and in a
-    /// filter.
-    fn has_both(&self, ifindex: u32, program: &str) -> bool {
-        self.held.is_in_place(&pin_name(ifindex, program))
     }
 
     pub(super) fn settling(&self) -> Result<u32, Error> {
