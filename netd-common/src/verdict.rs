@@ -14,19 +14,21 @@ pub enum Hook {
     UplinkXdp = 4,
     /// Sockets of the host's own processes (a cgroup's `connect`, `sendmsg`).
     Socket = 5,
+    FromHost = 6,
 }
 
 impl Hook {
     /// Those of TC.
-    pub const TC: [Self; 4] =
-        [Self::FromContainer, Self::ToContainer, Self::FromUplink, Self::ToUplink];
-    pub const ALL: [Self; 6] = [
+    pub const TC: [Self; 5] =
+        [Self::FromContainer, Self::ToContainer, Self::FromUplink, Self::ToUplink, Self::FromHost];
+    pub const ALL: [Self; 7] = [
         Self::FromContainer,
         Self::ToContainer,
         Self::FromUplink,
         Self::ToUplink,
         Self::UplinkXdp,
         Self::Socket,
+        Self::FromHost,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Hook {
             Self::ToUplink => crate::abi::names::TO_UPLINK,
             Self::UplinkXdp => crate::abi::names::UPLINK_XDP,
             Self::Socket => crate::abi::names::SOCKET,
+            Self::FromHost => crate::abi::names::FROM_HOST,
         }
     }
 
@@ -46,7 +49,7 @@ impl Hook {
             Self::FromContainer => Some(crate::abi::names::FROM_CONTAINER_SLOW),
             Self::FromUplink => Some(crate::abi::names::FROM_UPLINK_SLOW),
             Self::ToUplink => Some(crate::abi::names::TO_UPLINK_SLOW),
-            Self::ToContainer | Self::UplinkXdp | Self::Socket => None,
+            Self::ToContainer | Self::UplinkXdp | Self::Socket | Self::FromHost => None,
         }
     }
 }
@@ -173,6 +176,14 @@ impl Verdict {
         Self((ifindex as u64) << 32 | outcome as u64)
     }
 
+    /// As `PASS`, but past the bridge between a container and the host: from the
+    /// container as if it had come by this link, to the container out of this
+    /// one. 0: no short cut.
+    #[inline(always)]
+    pub const fn past_bridge(ifindex: u32) -> Self {
+        Self::new(0, ifindex)
+    }
+
     /// Into the container behind this host-side veth.
     #[inline(always)]
     pub const fn deliver(ifindex: u32) -> Self {
@@ -214,6 +225,11 @@ impl Verdict {
     #[inline(always)]
     pub const fn ifindex(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    #[inline(always)]
+    pub const fn is_past_bridge(self) -> bool {
+        self.outcome() == Self::PASS.outcome() && self.ifindex() != 0
     }
 
     #[inline(always)]

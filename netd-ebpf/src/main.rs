@@ -22,8 +22,8 @@ mod socket;
 mod xdp;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::{bpf_redirect_neigh, bpf_redirect_peer},
+    bindings::{BPF_F_INGRESS, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
     macros::classifier,
     programs::TcContext,
 };
@@ -56,6 +56,13 @@ fn to_container(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(&ctx);
     let verdict = pipeline::to_container(&mut skb, &mut Host::new(&ctx));
     act(&skb, Hook::ToContainer, verdict)
+}
+
+#[classifier]
+fn from_host(ctx: TcContext) -> i32 {
+    let mut skb = Skb::new(&ctx);
+    let verdict = pipeline::from_host(&mut skb, &mut Host::new(&ctx));
+    act(&skb, Hook::FromHost, verdict)
 }
 
 #[classifier]
@@ -113,6 +120,11 @@ fn act(skb: &Skb, hook: Hook, verdict: Verdict) -> i32 {
     if verdict.is_drop() {
         events::report(*skb, hook, verdict.outcome());
         return TC_ACT_SHOT;
+    }
+    if verdict.is_past_bridge() {
+        let flags = if matches!(hook, Hook::FromContainer) { BPF_F_INGRESS } else { 0 };
+        // SAFETY: as above.
+        return unsafe { bpf_redirect(verdict.ifindex(), u64::from(flags)) as i32 };
     }
     if matches!(hook, Hook::FromContainer | Hook::ToContainer) && maps::is_settling(skb.ifindex()) {
         skb.clear_class();

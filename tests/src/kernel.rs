@@ -60,7 +60,7 @@ const XDP_PASS: u32 = 2;
 pub fn action(verdict: Verdict) -> i32 {
     if verdict.is_drop() {
         SHOT
-    } else if verdict.is_deliver() || verdict.is_forward() {
+    } else if verdict.is_deliver() || verdict.is_forward() || verdict.is_past_bridge() {
         REDIRECT
     } else {
         UNSPEC

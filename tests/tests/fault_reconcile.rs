@@ -217,7 +217,12 @@ fn programs_and_pins_come_back_and_connections_go_on() {
     put_right("every program runs again", || {
         pins(&scene.agent) == wanted && attached(&scene) == before
     });
-    for program in ["`to_container` on `nd", "`from_uplink` on `up0`", "`sock_connect4`"] {
+    for program in [
+        "`to_container` on `nd",
+        "`from_host` on `netd0`",
+        "`from_uplink` on `up0`",
+        "`sock_connect4`",
+    ] {
         scene.agent.expect_log(program);
     }
     scene.goes_on();

@@ -53,6 +53,7 @@ pub const MAPS: [&str; 23] = [
 
 pub const FROM_CONTAINER: &str = "from_container";
 pub const TO_CONTAINER: &str = "to_container";
+pub const FROM_HOST: &str = "from_host";
 pub const FROM_UPLINK: &str = "from_uplink";
 pub const TO_UPLINK: &str = "to_uplink";
 pub const UPLINK_XDP: &str = "uplink_xdp";

@@ -47,6 +47,7 @@ pub fn fast(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
         Hook::ToUplink => pipeline::to_uplink(frame, world),
         Hook::UplinkXdp => pipeline::uplink_xdp(frame, world),
         Hook::Socket => Verdict::PASS,
+        Hook::FromHost => pipeline::from_host(frame, world),
     }
 }
 
@@ -58,7 +59,7 @@ pub fn slow(hook: Hook, frame: &mut Frame, world: &mut World) -> Verdict {
         Hook::FromContainer => pipeline::from_container_slow(frame, world, &mut scratch),
         Hook::FromUplink => pipeline::from_uplink_slow(frame, world, &mut scratch),
         Hook::ToUplink => pipeline::to_uplink_slow(frame, world, &mut scratch),
-        Hook::ToContainer | Hook::UplinkXdp | Hook::Socket => Verdict::UNDECIDED,
+        Hook::ToContainer | Hook::UplinkXdp | Hook::Socket | Hook::FromHost => Verdict::UNDECIDED,
     };
     world.scratch = scratch;
     verdict

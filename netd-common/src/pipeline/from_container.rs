@@ -44,7 +44,7 @@ pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> 
     if headers.to_gateway {
         let verdict = flow::established(packet, world, &headers);
         if verdict != Verdict::UNKNOWN {
-            return verdict;
+            return past_bridge(world, &headers, verdict);
         }
     }
     let now = world.now();
@@ -55,7 +55,7 @@ pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> 
     };
     if headers.to_gateway {
         let passes = flags & Endpoint::MEETS_HOST != 0 && asked::is_for_host(world, &headers);
-        return if passes { Verdict::PASS } else { Verdict::UNDECIDED };
+        return if passes { arrives(world, network, headers.family) } else { Verdict::UNDECIDED };
     }
     // A published port's container may be answering a neighbour that came by
     // the host's address.
@@ -106,16 +106,30 @@ pub fn from_container_slow<P: PacketMut, W: World>(
         Ok(endpoint) => endpoint.network,
         Err(reason) => return reason.into(),
     };
-    let verdict = of_a_flow(packet, world, scratch);
-    if verdict.is_decided() {
+    let verdict = of_a_flow(packet, world, scratch)
+        .or_else(|| neighbour(packet, world, &scratch.headers, network))
+        .or_else(|| first_contact(world, scratch, network))
+        .or_else(|| begin_flow(packet, world, scratch));
+    past_bridge(world, &scratch.headers, verdict)
+}
+
+/// A packet to the gateway that is the stack's, whether for the host or to be
+/// forwarded, arrives at the bridge without a way through it. All of a sender's
+/// do, so that none overtakes another.
+#[inline(always)]
+fn past_bridge<W: World>(world: &mut W, headers: &Headers, verdict: Verdict) -> Verdict {
+    if verdict != Verdict::PASS || !headers.to_gateway {
         return verdict;
     }
-    let verdict = neighbour(packet, world, &scratch.headers, network);
-    if verdict.is_decided() {
-        return verdict;
+    match world.endpoint(&headers.key.src).map(|endpoint| endpoint.network) {
+        Some(network) => arrives(world, network, headers.family),
+        None => verdict,
     }
-    let verdict = first_contact(world, scratch, network);
-    verdict.or_else(|| begin_flow(packet, world, scratch))
+}
+
+#[inline(always)]
+fn arrives<W: World>(world: &W, network: u32, family: Family) -> Verdict {
+    Verdict::past_bridge(world.network(network, family).map_or(0, |it| it.bridge_ifindex))
 }
 
 #[inline(always)]

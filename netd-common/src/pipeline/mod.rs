@@ -13,6 +13,7 @@ mod errors;
 mod flow;
 mod fragments;
 mod from_container;
+mod from_host;
 mod from_uplink;
 mod mss;
 mod ndp;
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub use from_container::{from_container, from_container_slow};
+pub use from_host::from_host;
 pub use from_uplink::{from_uplink, from_uplink_slow};
 pub use to_container::to_container;
 pub use to_uplink::{to_uplink, to_uplink_slow};

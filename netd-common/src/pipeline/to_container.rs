@@ -12,6 +12,18 @@ use crate::{
 /// reach it directly; nothing else.
 #[inline(always)]
 pub fn to_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdict {
+    // What comes past the bridge was let in there.
+    if packet.take_translated() {
+        return Verdict::PASS;
+    }
+    let verdict = admit(packet, world);
+    if verdict.is_drop() { verdict } else { Verdict::PASS }
+}
+
+/// Whether a packet may go to a container; with the container's link where it is
+/// sent to that one alone.
+#[inline(always)]
+pub(super) fn admit<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Verdict {
     let Some(ethernet) = packet.read::<Ethernet>(0) else {
         return Verdict::PASS;
     };
@@ -24,25 +36,31 @@ pub fn to_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> Ve
     let key = &headers.key;
     // Broadcast and multicast never leave their bridge, nor does neighbour
     // discovery.
-    let Some(index) = world.endpoint(&key.dst).map(|endpoint| endpoint.network) else {
+    let Some(receiver) = world.endpoint(&key.dst) else {
         return Verdict::PASS;
     };
+    let index = receiver.network;
+    let short_cut = if receiver.mac == ethernet.dst { receiver.ifindex } else { 0 };
     if headers.kind == Kind::Ndp {
         return Verdict::PASS;
     }
     let policy = world.network(index, headers.family).map_or(0, |network| network.flags);
     if world.is_host_address(&key.src) {
         return match policy & Network::ISOLATED {
-            0 => Verdict::PASS,
+            0 => Verdict::past_bridge(short_cut),
             _ => Verdict::drop(DropReason::HostIsolated),
         };
     }
     let unprotected = policy & Network::UNPROTECTED != 0;
     match world.subnet(&key.src) {
-        Some(from) if from == index || unprotected => Verdict::PASS,
+        Some(from) if from == index || unprotected => Verdict::past_bridge(short_cut),
         Some(_) => Verdict::drop(DropReason::Isolated),
-        None if unprotected || is_welcome(packet, world, index, policy) => Verdict::PASS,
-        None if is_answer(world, &headers) => Verdict::PASS,
+        None if unprotected
+            || is_welcome(packet, world, index, policy)
+            || is_answer(world, &headers) =>
+        {
+            Verdict::past_bridge(short_cut)
+        }
         None => Verdict::drop(DropReason::DirectAccess),
     }
 }

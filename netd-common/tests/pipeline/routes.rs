@@ -8,12 +8,20 @@ use netd_common::{
     model::{
         Datagram, Layer4, Route, World,
         cases::FAMILIES,
-        scene::{self, CLIENT, FAR, HOST, OFF0, ONE, OUTSIDE, ROUTER1, UP0, UP1, WEB, incoming},
+        scene::{
+            self, CLIENT, Container, FAR, HOST, OFF0, ONE, OUTSIDE, ROUTER1, UP0, UP1, WEB,
+            incoming,
+        },
     },
     verdict::{DropReason, Verdict},
 };
 
 use crate::talk::{answer, delivered, flagged, forwarded, from_container, from_uplink, tcp, udp};
+
+/// The stack's, past the bridge.
+fn to_the_stack(container: &Container) -> Verdict {
+    Verdict::past_bridge(scene::bridge_of(container.ifindex))
+}
 
 /// The default route leads by another link, and the datapath is told.
 fn reroute(f: Family, world: &mut World, ifindex: u32) {
@@ -73,7 +81,7 @@ fn a_flow_without_a_route_goes_to_the_stack_as_it_is() {
         world.routes.clear();
         world.raise_generation();
         let (verdict, left) = from_container(&mut world, &CLIENT, &asked(f));
-        assert_eq!((verdict, left), (Verdict::PASS, asked(f)));
+        assert_eq!((verdict, left), (to_the_stack(&CLIENT), asked(f)));
     }
 }
 
@@ -121,7 +129,8 @@ fn the_paths_mtu_is_looked_up_with_the_route() {
     for f in FAMILIES {
         let mut world = scene::world();
         let long = Datagram { payload: vec![0; 1400], ..CLIENT.sends(FAR[f], udp(40_000, 53)) };
-        assert_eq!(from_container(&mut world, &CLIENT, &long), (Verdict::PASS, long.clone()));
+        let passed = (to_the_stack(&CLIENT), long.clone());
+        assert_eq!(from_container(&mut world, &CLIENT, &long), passed);
         for route in &mut world.routes {
             if let Some(hop) = &mut route.by {
                 hop.mtu = 1500;
@@ -138,6 +147,6 @@ fn a_last_hop_is_the_stacks_to_refuse() {
         let mut world = scene::world();
         let echo = CLIENT.sends(OUTSIDE[f], Layer4::EchoRequest { id: 7 });
         let last = Datagram { ttl: 1, ..echo };
-        assert_eq!(from_container(&mut world, &CLIENT, &last), (Verdict::PASS, last));
+        assert_eq!(from_container(&mut world, &CLIENT, &last), (to_the_stack(&CLIENT), last));
     }
 }

@@ -53,7 +53,7 @@ fn the_table_has_every_verdict_of_every_hook() {
     // `established` and `finish` are shared, so a reason stands where a packet
     // can bring it about. Martian sources matter to published ports only: the
     // stack has its own word on the others.
-    let reasons: [(Hook, &[R]); 5] = [
+    let reasons: [(Hook, &[R]); 6] = [
         (
             Hook::FromContainer,
             &[
@@ -123,6 +123,7 @@ fn the_table_has_every_verdict_of_every_hook() {
                 R::FlowQuota,
             ],
         ),
+        (Hook::FromHost, &[]),
         (Hook::UplinkXdp, &[R::Martian, R::NotAllowed, R::SynRate]),
     ];
     let mut all = BTreeSet::new();
@@ -132,7 +133,7 @@ fn the_table_has_every_verdict_of_every_hook() {
         let drops = expected.iter().map(|reason| Verdict::drop(*reason).outcome());
         let forwarded: &[Verdict] = match hook {
             Hook::FromContainer => &[Verdict::PASS, Verdict::deliver(1), Verdict::forward(1)],
-            Hook::ToContainer | Hook::UplinkXdp => &[Verdict::PASS],
+            Hook::ToContainer | Hook::UplinkXdp | Hook::FromHost => &[Verdict::PASS],
             Hook::FromUplink => &[Verdict::PASS, Verdict::deliver(1)],
             Hook::ToUplink => &[Verdict::PASS, Verdict::TRANSLATED],
             Hook::Socket => &[],

@@ -141,7 +141,8 @@ impl Work {
                     gateway: (*gateway).into(),
                     source: source.map_or(Address::ANY, Address::from),
                 };
-                self.datapath.tables.put_network(*index, network, *subnet)
+                self.datapath.tables.put_network(*index, network, *subnet)?;
+                self.datapath.attach_bridge(bridge.as_str())
             }
             Op::Programs { host } => {
                 self.attached = Instant::now();
@@ -207,7 +208,8 @@ impl Work {
 
     fn revert_in_datapath(&mut self, op: &Op) -> Result<(), datapath::Error> {
         match op {
-            Op::Network { index, subnet, .. } => {
+            Op::Network { index, bridge, subnet, .. } => {
+                self.datapath.detach(bridge.as_str())?;
                 self.datapath.tables.remove_network(*index, *subnet)
             }
             Op::Programs { host } => self.datapath.detach(host.as_str()),

@@ -16,8 +16,8 @@ pub enum Op {
     /// A bridge, up, with its addresses, its own forwarding on; IPv6 off
     /// unless one of them is of it.
     Bridge { name: IfName, mac: Mac, mtu: u32, addresses: Vec<IpNetwork> },
-    /// One family of the network in the datapath: in `NETWORKS`, and its
-    /// subnet in `SUBNETS`.
+    /// One family of the network in the datapath: in `NETWORKS`, its subnet in
+    /// `SUBNETS`, and the program at the bridge, which both families share.
     Network {
         index: u32,
         bridge: IfName,

@@ -73,8 +73,13 @@ const PRIORITY: u16 = 0x6e64;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// Those that run on links.
-const PROGRAMS: [&str; 4] =
-    [names::FROM_CONTAINER, names::TO_CONTAINER, names::FROM_UPLINK, names::TO_UPLINK];
+const PROGRAMS: [&str; 5] = [
+    names::FROM_CONTAINER,
+    names::TO_CONTAINER,
+    names::FROM_UPLINK,
+    names::TO_UPLINK,
+    names::FROM_HOST,
+];
 
 /// The programs on a link.
 #[derive(Clone, Debug)]
@@ -339,17 +344,14 @@ impl Links {
         }
     }
 
-    /// Detaches from every link that is not in `wanted`.
-    pub(super) fn retain(&mut self, wanted: &[String]) -> Result<(), Error> {
-        let unwanted: Vec<_> =
-            self.attached.keys().filter(|link| !wanted.contains(link)).cloned().collect();
-        for link in unwanted {
+    /// Takes netd's programs off every link, whoever put them there.
+    pub(super) fn detach_all(&mut self) -> Result<(), Error> {
+        let links: Vec<_> = self.attached.keys().cloned().collect();
+        for link in links {
             self.detach(&link)?;
         }
-        let keep: Vec<_> =
-            wanted.iter().filter_map(|link| if_nametoindex(link.as_str()).ok()).collect();
-        self.forget_xdp(|ifindex| !keep.contains(&ifindex));
-        self.each_pin(|ifindex| !keep.contains(&ifindex))
+        self.forget_xdp(|_| true);
+        self.each_pin(|_| true)
     }
 
     /// Removes the pins of links that no longer exist.

@@ -129,6 +129,12 @@ impl Datapath {
         self.links.attach_at_once(link, Direction::Egress, TO_CONTAINER)
     }
 
+    /// Puts the program of a network's bridge on `link`.
+    pub fn attach_bridge(&mut self, link: &str) -> Result<(), Error> {
+        use netd_common::abi::names::FROM_HOST;
+        self.links.attach(link, Direction::Egress, FROM_HOST).map(drop)
+    }
+
     /// Whether programs are all where they shall stay.
     pub fn is_settled(&self) -> bool {
         self.links.is_settled()
@@ -187,11 +193,6 @@ impl Datapath {
         Ok(told)
     }
 
-    /// Removes the pins of links other than `wanted`: what an earlier run left.
-    pub fn retain_links(&mut self, wanted: &[String]) -> Result<(), Error> {
-        self.links.retain(wanted)
-    }
-
     /// A loaded program, by its name in [`netd_common::abi::names`].
     pub fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
         self.links.program(name)
@@ -240,7 +241,7 @@ impl Datapath {
     /// Takes everything out of the kernel: links, maps, pins and the mount,
     /// if it was netd's own.
     pub fn destroy(mut self) -> Result<(), Error> {
-        self.links.retain(&[])?;
+        self.links.detach_all()?;
         if let Some(cgroup) = &mut self.cgroup {
             cgroup.remove()?;
         }

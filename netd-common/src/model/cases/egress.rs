@@ -10,19 +10,19 @@ use crate::{
         Datagram, Frame, Layer4,
         scene::{
             APART, CLIENT, Container, Dual, HOST, INNER, NOBODY, OFF, ONE, OUTSIDE, QUIET, ROUTED,
-            ROUTER_MAC, UP0, UPLINK_MAC, WEB, family, frame, gateway, incoming,
+            ROUTER_MAC, UP0, UP1, UPLINK_MAC, WEB, bridge, family, frame, gateway, incoming,
         },
         std,
     },
     verdict::{
         DropReason,
-        Hook::{FromContainer, FromUplink, ToContainer, ToUplink},
+        Hook::{FromContainer, FromHost, FromUplink, ToContainer, ToUplink},
         Verdict,
     },
 };
 
 pub(super) fn cases(f: Family) -> Vec<Case> {
-    [to_container(f), to_uplink(f), safety_net(f)].concat()
+    [to_container(f), from_host(f), to_uplink(f), safety_net(f)].concat()
 }
 
 /// From `src` to the container, as the bridge sends it.
@@ -54,6 +54,42 @@ fn to_container(f: Family) -> Vec<Case> {
             .drops(DropReason::Isolated),
         case("from outside, forwarded by the stack", reaches(&WEB, OUTSIDE[f], syn(1, 80)))
             .drops(DropReason::DirectAccess),
+    ]
+}
+
+/// As [`reaches`], at the bridge.
+fn at_bridge(container: &Container, src: IpAddr, layer4: Layer4) -> Frame {
+    Frame { ifindex: bridge(container.network), ..reaches(container, src, layer4) }
+}
+
+fn from_host(f: Family) -> Vec<Case> {
+    let case = |what, frame| Case::new(FromHost, what, frame);
+    let lies = cut_short(at_bridge(&WEB, HOST[f], syn(1, 2)));
+    let mut arp = at_bridge(&WEB, HOST[f], syn(1, 2));
+    arp.bytes[12..14].copy_from_slice(&[8, 6]);
+    let mut astray = at_bridge(&WEB, HOST[f], syn(40_000, 80));
+    astray.bytes[5] ^= 1;
+    let mut marked = at_bridge(&WEB, QUIET.address[f], syn(1, 80));
+    marked.translated = true;
+    let let_in = Frame { ifindex: WEB.ifindex, ..marked.clone() };
+    let guest = Frame { ingress_ifindex: UP1, ..at_bridge(&ROUTED, OUTSIDE[f], syn(1, 80)) };
+    vec![
+        case("from the host", at_bridge(&WEB, HOST[f], syn(40_000, 80))).goes_past_the_bridge(&WEB),
+        case("from the gateway", at_bridge(&WEB, gateway(ONE)[f], udp(53, 40_000)))
+            .goes_past_the_bridge(&WEB),
+        case("from the host to another's MAC", astray).passes(),
+        case("from outside by a link that is not trusted", guest).passes(),
+        case("from the host to a network that it is no member of", {
+            at_bridge(&APART, HOST[f], syn(40_000, 80))
+        })
+        .passes(),
+        case("ARP", arp).passes(),
+        case("an IP header that lies", lies).passes(),
+        case("from another network", at_bridge(&WEB, QUIET.address[f], syn(1, 80))).passes(),
+        case("from another network, under netd's mark", marked).passes(),
+        case("from outside, forwarded by the stack", at_bridge(&WEB, OUTSIDE[f], syn(1, 80)))
+            .passes(),
+        Case::new(ToContainer, "let in at the bridge", let_in).passes(),
     ]
 }
 

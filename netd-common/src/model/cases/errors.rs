@@ -227,7 +227,7 @@ fn unrelated(f: Family) -> Vec<Case> {
         from("an error about nothing", &by_client).drops(dropped),
         from("an error that quotes nothing", &empty).drops(dropped),
         from("an error that quotes nonsense", &nonsense).drops(dropped),
-        from("an error to the host", &to_the_host).passes(),
+        from("an error to the host", &to_the_host).arrives(),
         from("an error to a neighbour", &neighbourly).delivers(&WEB, &neighbourly),
         Case::new(ToContainer, "an error of the host's", CLIENT.frame(&of_the_host)).passes(),
         Case::new(ToUplink, "an error that the stack forwarded", frame(UP0, passed_on.frame()))

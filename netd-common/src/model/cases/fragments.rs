@@ -152,13 +152,13 @@ fn misordered(f: Family) -> Vec<Case> {
             .after(FromContainer, from_client(&out[2]))
             .drops(early),
         from("a piece to a neighbour before the first", &told[1]).delivers(&WEB, &told[1]),
-        from("a piece to the host before the first", &hairpin[1]).passes(),
+        from("a piece to the host before the first", &hairpin[1]).arrives(),
         from("the first piece of a hairpin after another", &hairpin[0])
             .after(FromContainer, from_client(&hairpin[1]))
             .drops(early),
         from("the first piece to the host after another", &own_host[0])
             .after(FromContainer, from_client(&own_host[1]))
-            .passes(),
+            .arrives(),
         to("a piece before the first", &published[1]).passes(),
         to("the first piece to a published port after another", &published[0])
             .after(FromUplink, arrives(&published[1]))
@@ -234,14 +234,14 @@ fn too_long() -> Vec<Case> {
     let leaves = |piece: &Datagram| frame(UP1, piece.frame());
     vec![
         Case::new(FromContainer, "a first piece that the path does not take", CLIENT.frame(&first))
-            .passes(),
+            .arrives(),
         Case::new(
             FromContainer,
             "another piece that the path does not take",
             CLIENT.frame(&second),
         )
         .after(FromContainer, CLIENT.frame(&first))
-        .passes(),
+        .arrives(),
         Case::new(ToUplink, "the first piece of what the stack cut", leaves(&cut[0]))
             .after(FromContainer, CLIENT.frame(&first))
             .translates(&out[0]),

@@ -62,7 +62,7 @@ fn neighbours(f: Family) -> Vec<Case> {
         case("to a neighbour by the gateway", CLIENT.frame(&by_gateway)).delivers(&WEB, &resolved),
         case("from a published container to its neighbour", WEB.frame(&answer))
             .delivers(&CLIENT, &answer),
-        case("to all of the link", CLIENT.frame(&broadcast)).passes(),
+        case("to all of the link", CLIENT.frame(&broadcast)).arrives(),
         case("to a neighbour that may not", QUIET.frame(&QUIET.tells(f, &SHY, syn(1, 80))))
             .drops(DropReason::IccDisabled),
         case(
@@ -123,9 +123,9 @@ fn outbound(f: Family) -> Vec<Case> {
             "to what the host can't reach",
             CLIENT.frame(&CLIENT.sends(UNREACHABLE[f], udp(40_000, 53))),
         )
-        .passes(),
-        case("multicast", CLIENT.frame(&CLIENT.sends(group, udp(1, 2)))).passes(),
-        case("to the host itself", CLIENT.frame(&CLIENT.sends(HOST[f], syn(40_000, 22)))).passes(),
+        .arrives(),
+        case("multicast", CLIENT.frame(&CLIENT.sends(group, udp(1, 2)))).arrives(),
+        case("to the host itself", CLIENT.frame(&CLIENT.sends(HOST[f], syn(40_000, 22)))).arrives(),
     ];
     if f == Family::V4 {
         all.extend([
@@ -158,11 +158,11 @@ fn limits(f: Family) -> Vec<Case> {
     let fits = if f == Family::V4 { 1260 } else { 1240 };
     let burst_of = |gso_size| Frame { gso_size, ..CLIENT.frame(&burst) };
     vec![
-        case("with its last hop", CLIENT.frame(&last_hop)).passes(),
-        case("longer than the path's MTU", CLIENT.frame(&long)).passes(),
+        case("with its last hop", CLIENT.frame(&last_hop)).arrives(),
+        case("longer than the path's MTU", CLIENT.frame(&long)).arrives(),
         case("a burst of segments that fit", burst_of(fits))
             .forwards(UP1, &routed(&burst, ALIAS[f], FAR[f], syn(SNAT_PORT, 443))),
-        case("a burst of segments too long", burst_of(fits + 1)).passes(),
+        case("a burst of segments too long", burst_of(fits + 1)).arrives(),
     ]
 }
 
@@ -183,7 +183,7 @@ fn hairpins(f: Family) -> Vec<Case> {
             "to a published port in the middle of a connection",
             CLIENT.frame(&CLIENT.sends(HOST[f], ack(40_000, 8080))),
         )
-        .passes(),
+        .arrives(),
         case("the answer of a published port", WEB.frame(&reply))
             .after(FromUplink, frame(UP0, inbound.frame()))
             .forwards(UP0, &routed(&reply, HOST[f], OUTSIDE[f], syn_ack(8080, 40_000))),

@@ -132,6 +132,17 @@ impl Case {
         self.becomes(Verdict::PASS)
     }
 
+    /// On to the stack, past the bridge of the container that sent it.
+    fn arrives(self) -> Self {
+        let bridge = scene::bridge_of(self.frame.ifindex);
+        self.becomes(Verdict::past_bridge(bridge))
+    }
+
+    /// Past its bridge to a container, under netd's mark.
+    fn goes_past_the_bridge(self, to: &scene::Container) -> Self {
+        self.becomes(Verdict::past_bridge(to.ifindex))
+    }
+
     /// Dropped, as it came.
     fn drops(self, reason: DropReason) -> Self {
         self.becomes(Verdict::drop(reason))

@@ -138,7 +138,7 @@ fn isolated(f: Family) -> Vec<Case> {
 fn internal(f: Family) -> Vec<Case> {
     let to = |what, dst| Case::new(FromContainer, what, INNER.frame(&INNER.sends(dst, syn(1, 22))));
     vec![
-        to("from an internal network to its gateway", gateway(INNER_NET)[f]).passes(),
+        to("from an internal network to its gateway", gateway(INNER_NET)[f]).arrives(),
         to("from an internal network to another address of the host's", HOST[f])
             .drops(DropReason::Internal),
         refused(across("into it from another network", f, &CLIENT, &INNER, syn(1, 70)), {

@@ -125,9 +125,9 @@ fn link_scoped() -> Vec<Case> {
     vec![
         case("between link-local addresses", &neighbourly).delivers(&WEB, &neighbourly),
         case("to the gateway's link-local address", &of(CLIENT.sends(to_gateway, syn(1, 22))))
-            .passes(),
+            .arrives(),
         case("to all of the link", &of(CLIENT.sends(ALL_NODES, Layer4::EchoRequest { id: 1 })))
-            .passes(),
+            .arrives(),
         case("from a link-local address to the outside", &of(CLIENT.sends(OUTSIDE[f], syn(1, 80))))
             .drops(DropReason::Martian),
         case("from a neighbour's link-local address", &{

@@ -69,7 +69,7 @@ const ADDRESSES: [Dual; 16] = [
     Dual::new([172, 18, 255, 255], [0xfe80, 0, 0, 0, 0, 0, 0, 0x99]),
 ];
 const QUOTED: [usize; 6] = [0, 4, 8, 20, 28, usize::MAX];
-const HOOKS: [Hook; 4] = Hook::TC;
+const HOOKS: [Hook; 4] = [Hook::FromContainer, Hook::ToContainer, Hook::FromUplink, Hook::ToUplink];
 
 /// What `what` means: most often one packet.
 pub(super) fn steps(what: u8, input: &mut Input, memory: &[Sent]) -> VecDeque<Step> {

@@ -106,6 +106,9 @@ impl Host {
         if let Some(early) = early {
             rules::means_the_same(&frame, early, verdict);
         }
+        if hook == Hook::ToContainer {
+            self.try_at_the_bridge(&frame, verdict);
+        }
         if verdict.is_forward() {
             self.leave(out.clone(), verdict);
         }
@@ -113,6 +116,23 @@ impl Host {
             self.memory.remove(0);
         }
         self.memory.push(Sent { hook, frame, out, verdict });
+    }
+
+    /// What goes past the bridge is what its container is let have.
+    fn try_at_the_bridge(&self, frame: &Frame, verdict: Verdict) {
+        let bridge = scene::bridge_of(frame.ifindex);
+        let mut at_bridge = Frame { ifindex: bridge, ..frame.clone() };
+        let early = run(Hook::FromHost, &mut at_bridge, &mut self.world.clone());
+        assert!(!early.is_drop(), "the bridge's program drops nothing");
+        assert_eq!(
+            at_bridge.translated,
+            early.is_past_bridge(),
+            "the mark says that it was let in"
+        );
+        if early.is_past_bridge() {
+            assert_eq!(verdict, Verdict::PASS, "{frame:02x?}");
+            rules::arrives_at_its_owner(&self.world, frame, early);
+        }
     }
 
     /// What netd sends goes by the uplink's own program.

@@ -92,7 +92,7 @@ fn ends(frame: &Frame) -> Option<(Address, Address)> {
 }
 
 /// A frame is for the container whose address it has.
-fn arrives_at_its_owner(world: &World, frame: &Frame, verdict: Verdict) {
+pub(super) fn arrives_at_its_owner(world: &World, frame: &Frame, verdict: Verdict) {
     let (_, dst) = ends(frame).expect("only IP is delivered");
     let owner = world.endpoints.get(&dst).expect("someone has the address");
     assert_eq!(owner.ifindex, verdict.ifindex(), "delivered to another container");

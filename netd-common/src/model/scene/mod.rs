@@ -292,6 +292,12 @@ pub const fn bridge(network: u32) -> u32 {
     100 + network * 20
 }
 
+/// The bridge of the container behind this link.
+pub fn bridge_of(ifindex: u32) -> u32 {
+    let own = CONTAINERS.iter().find(|container| container.ifindex == ifindex);
+    bridge(own.expect("a container's link").network)
+}
+
 pub const fn gateway(network: u32) -> Dual {
     Container::new(network, 1, 0).address
 }
