@@ -180,17 +180,25 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// All that is pinned, but for the programs of the containers that are there:
-/// those come a little after them.
+/// those come a little after them. A link that was made again has another index:
+/// pins of links that are there have their names.
 fn pins(agent: &Agent) -> String {
-    let comes_late = |path: &Path| {
-        let name = path.file_name().and_then(|name| name.to_str())?;
-        let index = name.strip_suffix("_container")?.split('-').next()?;
-        let index = index.parse().ok()?;
-        agent.host().run(|| if_indextoname(index)).ok()
-    };
-    let mut pins = files_below(&agent.root().join("bpf"));
-    pins.retain(|path| comes_late(path).is_none_or(|link| link.is_empty()));
+    let pins = files_below(&agent.root().join("bpf")).into_iter().filter_map(|pin| {
+        let Some((link, program)) = linked(agent, &pin) else { return Some(pin) };
+        let comes_late = program.ends_with("_container");
+        (!comes_late).then(|| pin.with_file_name(format!("{link}-{program}")))
+    });
+    let mut pins: Vec<_> = pins.collect();
+    pins.sort();
     paths(&pins)
+}
+
+/// The link and the program of a pinned `bpf_link`, whose link is there.
+fn linked(agent: &Agent, pin: &Path) -> Option<(String, String)> {
+    let (index, program) = pin.file_name()?.to_str()?.split_once('-')?;
+    let index = index.parse().ok()?;
+    let link = agent.host().run(|| if_indextoname(index)).ok()?.into_string().ok()?;
+    (!link.is_empty()).then(|| (link, program.to_owned()))
 }
 
 /// The pinned maps.
