@@ -40,10 +40,12 @@ fn what_the_host_sends_comes_to_one_container_alone() {
     for family in Family::ALL {
         let server = web.ns.echo_udp(family.pick("0.0.0.0:9000", "[::]:9000"));
         let client = net.host.udp_to(at(web.address(family), server.port()));
-        // It does not know who is behind which port.
+        let mut answer = [0; 8];
+        client.send(b"hello").expect("it is sent");
+        client.recv(&mut answer).expect("they know each other");
+        // The bridge no longer knows who is behind which port.
         net.host.ip(&format!("link set {bridge} type bridge fdb_flush"));
         let before = (past(), received(&web), received(&other));
-        let mut answer = [0; 8];
         for n in 0..DATAGRAMS {
             client.send(&n.to_be_bytes()).expect("it is sent");
             client.recv(&mut answer).expect("it is answered");
