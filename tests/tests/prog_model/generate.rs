@@ -104,7 +104,7 @@ impl Generator {
             self.spoil(&mut frame);
         }
         frame.for_another = scene::is_for_another(&frame);
-        if hook == Hook::ToContainer {
+        if matches!(hook, Hook::ToContainer | Hook::FromHost) {
             frame.ingress_ifindex = self.random.pick(&[0, UP0, UP1]);
         }
         let early = hook == Hook::FromUplink && self.random.once_in(4);
@@ -210,7 +210,12 @@ impl Generator {
             9 => {
                 let mut datagram = incoming(self.source(f), container.address[f], layer4);
                 (datagram.src_mac, datagram.dst_mac) = (container.gateway_mac, container.mac);
-                Line { hook: Hook::ToContainer, ifindex: container.ifindex, datagram }
+                let (hook, ifindex) = if self.random.once_in(2) {
+                    (Hook::ToContainer, container.ifindex)
+                } else {
+                    (Hook::FromHost, scene::bridge(container.network))
+                };
+                Line { hook, ifindex, datagram }
             }
             _ => {
                 let src = self.source(f);

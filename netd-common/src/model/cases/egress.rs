@@ -86,10 +86,10 @@ fn from_host(f: Family) -> Vec<Case> {
         case("ARP", arp).passes(),
         case("an IP header that lies", lies).passes(),
         case("from another network", at_bridge(&WEB, QUIET.address[f], syn(1, 80))).passes(),
-        case("from another network, under netd's mark", marked).passes(),
+        case("from another network, under netd's mark", marked).passes().model_only(),
         case("from outside, forwarded by the stack", at_bridge(&WEB, OUTSIDE[f], syn(1, 80)))
             .passes(),
-        Case::new(ToContainer, "let in at the bridge", let_in).passes(),
+        Case::new(ToContainer, "let in at the bridge", let_in).passes().model_only(),
     ]
 }
 
