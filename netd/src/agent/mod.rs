@@ -110,7 +110,10 @@ impl Agent {
             let settling = self.work.settling_due();
             tokio::select! {
                 request = requests.recv() => match request {
-                    Some(request) => self.answer(request).await,
+                    Some(request) => {
+                        self.work.is_asked();
+                        self.answer(request).await;
+                    }
                     None => break,
                 },
                 Some(notice) = notices.recv() => match notice {

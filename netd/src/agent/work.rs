@@ -26,6 +26,8 @@ const QUIET: Duration = Duration::from_secs(1);
 /// However many are started.
 const AT_LAST: Duration = Duration::from_secs(5);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// While there are requests: pauses between links, by the time that a link takes.
+const PAUSES: u32 = 5;
 
 #[derive(Debug)]
 pub(super) struct Work {
@@ -38,6 +40,10 @@ pub(super) struct Work {
     attached: Instant,
     /// Since when there are links that are not settled.
     unsettled: Instant,
+    /// Until when no link is settled, for requests to be answered.
+    pause: Instant,
+    /// Whether there have been requests since a link was settled.
+    asked: bool,
     /// What is being done with a plan of the journal.
     journalled: Option<Of>,
 }
@@ -53,6 +59,8 @@ impl Work {
             crash: Crash::from_environment(),
             attached: Instant::now(),
             unsettled: Instant::now(),
+            pause: Instant::now(),
+            asked: false,
             journalled: None,
         }
     }
@@ -91,13 +99,26 @@ impl Work {
 
     /// When the programs of a link are to be settled. `None`: they all are.
     pub(super) fn settling_due(&self) -> Option<Instant> {
-        let due = (self.attached + QUIET).min(self.unsettled + AT_LAST);
+        let due = (self.attached + QUIET).min(self.unsettled + AT_LAST).max(self.pause);
         (!self.datapath.is_settled()).then_some(due)
     }
 
-    /// Settles the programs of one link, which holds up whoever changes links
-    /// for some 20 ms.
+    /// A request is there.
+    pub(super) fn is_asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// Settles the programs of one link, which holds up whoever changes links,
+    /// or asks the agent, for some 20 ms.
     pub(super) fn settle(&mut self) {
+        let begun = Instant::now();
+        self.settle_one();
+        if std::mem::take(&mut self.asked) {
+            self.pause = Instant::now() + PAUSES * begun.elapsed();
+        }
+    }
+
+    fn settle_one(&mut self) {
         match self.datapath.settle() {
             Ok(Settled::Moved) => {}
             Ok(Settled::Missing) => self.wait_to_settle(Duration::ZERO),

@@ -9,10 +9,10 @@ use netd_common::{
         wire::{TCP_ACK, TCP_SYN},
     },
     model::{
-        self, Frame, Layer4, World,
-        scene::{self, CLIENT, HOST, OUTSIDE, UP0, WEB, frame, incoming},
+        self, Datagram, Frame, Layer4, World,
+        scene::{self, CLIENT, HOST, ONE, OUTSIDE, UP0, WEB, bridge, frame, gateway, incoming},
     },
-    verdict::Hook::{self, FromContainer, FromUplink},
+    verdict::Hook::{self, FromContainer, FromHost, FromUplink},
 };
 use netd_tests::{Kernel, kernel::SHOT};
 use serde_json::json;
@@ -61,8 +61,21 @@ fn talks(family: Family) -> Vec<Talk> {
     let neighbour = (FromContainer, CLIENT.frame(&CLIENT.tells(family, &WEB, ack(40_000, 80))));
     let out = from(&CLIENT, outside, syn(40_000, 443));
     let snat = translated_port(&out.1);
-    let opened = vec![out.clone(), from_outside(syn_ack(443, snat))];
-    let published = vec![from_outside(syn(40_000, 8080)), from(&WEB, outside, syn_ack(80, 40_000))];
+    let goes_on = from(&CLIENT, outside, ack(40_000, 443));
+    let opened = vec![out.clone(), from_outside(syn_ack(443, snat)), goes_on.clone()];
+    let asks_on = from_outside(ack(40_000, 8080));
+    let published = vec![
+        from_outside(syn(40_000, 8080)),
+        from(&WEB, outside, syn_ack(80, 40_000)),
+        asks_on.clone(),
+    ];
+    let asked = Datagram {
+        src_mac: WEB.gateway_mac,
+        dst_mac: WEB.mac,
+        ..incoming(host, WEB.address[family], ack(40_000, 80))
+    };
+    let asked = (FromHost, frame(bridge(ONE), asked.frame()));
+    let answers = from(&WEB, gateway(ONE)[family], ack(80, 40_000));
     let hairpin = from(&CLIENT, host, syn(40_000, 8080));
     let talk = |what, kind, before: &[(Hook, Frame)], last: (Hook, Frame)| {
         let packets = before.iter().cloned().chain([last]).collect();
@@ -71,12 +84,7 @@ fn talks(family: Family) -> Vec<Talk> {
     vec![
         talk("container → container", Kind::Repeats, &[], neighbour),
         talk("container → outside, first", Kind::Opens, &[], out),
-        talk(
-            "container → outside, established",
-            Kind::Repeats,
-            &opened,
-            from(&CLIENT, outside, ack(40_000, 443)),
-        ),
+        talk("container → outside, established", Kind::Repeats, &opened, goes_on),
         talk(
             "outside → container, established",
             Kind::Repeats,
@@ -84,12 +92,7 @@ fn talks(family: Family) -> Vec<Talk> {
             from_outside(ack(443, snat)),
         ),
         talk("outside → published port, first", Kind::Opens, &[], from_outside(syn(40_000, 8080))),
-        talk(
-            "outside → published port, established",
-            Kind::Repeats,
-            &published,
-            from_outside(ack(40_000, 8080)),
-        ),
+        talk("outside → published port, established", Kind::Repeats, &published, asks_on),
         talk(
             "published port → outside, established",
             Kind::Repeats,
@@ -97,6 +100,8 @@ fn talks(family: Family) -> Vec<Talk> {
             from(&WEB, outside, ack(80, 40_000)),
         ),
         talk("hairpin, first", Kind::Opens, &[], hairpin),
+        talk("host → container", Kind::Repeats, &[], asked),
+        talk("container → host", Kind::Repeats, &[], answers),
     ]
 }
 
