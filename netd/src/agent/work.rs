@@ -162,8 +162,9 @@ impl Work {
                     gateway: (*gateway).into(),
                     source: source.map_or(Address::ANY, Address::from),
                 };
-                self.datapath.tables.put_network(*index, network, *subnet)?;
-                self.datapath.attach_bridge(bridge.as_str())
+                // By itself it lets everything pass.
+                self.datapath.attach_bridge(bridge.as_str())?;
+                self.datapath.tables.put_network(*index, network, *subnet)
             }
             Op::Programs { host } => {
                 self.attached = Instant::now();
