@@ -20,7 +20,7 @@ use aya::{
     },
     util::KernelVersion,
 };
-use netd_common::abi::names;
+use netd_common::verdict::Hook;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::{
@@ -71,15 +71,6 @@ pub(super) enum Placed {
 /// those of others.
 const PRIORITY: u16 = 0x6e64;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
-
-/// Those that run on links.
-const PROGRAMS: [&str; 5] = [
-    names::FROM_CONTAINER,
-    names::TO_CONTAINER,
-    names::FROM_UPLINK,
-    names::TO_UPLINK,
-    names::FROM_HOST,
-];
 
 /// The programs on a link.
 #[derive(Clone, Debug)]
@@ -337,9 +328,9 @@ impl Links {
         }
         match self.mode {
             // An earlier agent's too.
-            AttachMode::Tcx => PROGRAMS
+            AttachMode::Tcx => Hook::TC
                 .into_iter()
-                .try_for_each(|program| self.held.let_go(pin_name(ifindex, program))),
+                .try_for_each(|hook| self.held.let_go(pin_name(ifindex, hook.name()))),
             AttachMode::Clsact => Ok(()),
         }
     }
