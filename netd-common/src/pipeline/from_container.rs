@@ -43,8 +43,15 @@ pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> 
     // neighbour: most likely none.
     if headers.to_gateway {
         let verdict = flow::established(packet, world, &headers);
+        if verdict == Verdict::PASS {
+            // The flow knows its sender's link, not its network.
+            return match world.endpoint(&headers.key.src).map(|sender| sender.network) {
+                Some(network) => arrives(world, network, headers.family),
+                None => verdict,
+            };
+        }
         if verdict != Verdict::UNKNOWN {
-            return past_bridge(world, &headers, verdict);
+            return verdict;
         }
     }
     let now = world.now();
@@ -110,23 +117,15 @@ pub fn from_container_slow<P: PacketMut, W: World>(
         .or_else(|| neighbour(packet, world, &scratch.headers, network))
         .or_else(|| first_contact(world, scratch, network))
         .or_else(|| begin_flow(packet, world, scratch));
-    past_bridge(world, &scratch.headers, verdict)
+    if verdict == Verdict::PASS && scratch.headers.to_gateway {
+        return arrives(world, network, scratch.headers.family);
+    }
+    verdict
 }
 
 /// A packet to the gateway that is the stack's, whether for the host or to be
-/// forwarded, arrives at the bridge without a way through it. All of a sender's
-/// do, so that none overtakes another.
-#[inline(always)]
-fn past_bridge<W: World>(world: &mut W, headers: &Headers, verdict: Verdict) -> Verdict {
-    if verdict != Verdict::PASS || !headers.to_gateway {
-        return verdict;
-    }
-    match world.endpoint(&headers.key.src).map(|endpoint| endpoint.network) {
-        Some(network) => arrives(world, network, headers.family),
-        None => verdict,
-    }
-}
-
+/// forwarded, arrives at the network's bridge without a way through it. All of a
+/// sender's do, so that none overtakes another.
 #[inline(always)]
 fn arrives<W: World>(world: &W, network: u32, family: Family) -> Verdict {
     Verdict::past_bridge(world.network(network, family).map_or(0, |it| it.bridge_ifindex))
