@@ -12,6 +12,7 @@ use serde_json::Value;
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 1);
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 1);
+const BRIDGE: &str = "br0";
 const DATAGRAMS: u64 = 1000;
 
 /// What came to a container, of whatever kind.
@@ -22,18 +23,17 @@ fn received(container: &Container) -> u64 {
 }
 
 /// Two on a network of both families.
-fn two(agent: &Agent) -> (String, [Container; 2]) {
-    let options = "--ipv6 --subnet fd00:18::/64 -o com.docker.network.bridge.name=br0";
-    agent.network("net", "172.18.0.0/24", options);
-    let both = ["web", "other"].map(|name| agent.container(name, "--network net"));
-    ("br0".to_owned(), both)
+fn two(agent: &Agent) -> [Container; 2] {
+    let named = format!("-o com.docker.network.bridge.name={BRIDGE}");
+    agent.network("net", "172.18.0.0/24", &format!("--ipv6 --subnet fd00:18::/64 {named}"));
+    ["web", "other"].map(|name| agent.container(name, "--network net"))
 }
 
 #[test]
 fn what_the_host_sends_comes_to_one_container_alone() {
     let net = Topology::new();
     let agent = net.agent();
-    let (bridge, [web, other]) = two(&agent);
+    let [web, other] = two(&agent);
     let past = || {
         agent.counted(|row| text(row, "/Program") == "from_host" && text(row, "/Outcome") == "pass")
     };
@@ -44,7 +44,7 @@ fn what_the_host_sends_comes_to_one_container_alone() {
         client.send(b"hello").expect("it is sent");
         client.recv(&mut answer).expect("they know each other");
         // The bridge no longer knows who is behind which port.
-        net.host.ip(&format!("link set {bridge} type bridge fdb_flush"));
+        net.host.ip(&format!("link set {BRIDGE} type bridge fdb_flush"));
         let before = (past(), received(&web), received(&other));
         for n in 0..DATAGRAMS {
             client.send(&n.to_be_bytes()).expect("it is sent");
@@ -62,7 +62,7 @@ fn what_the_host_sends_comes_to_one_container_alone() {
 fn a_host_and_its_containers_reach_each_other_by_all_protocols() {
     let net = Topology::new();
     let agent = net.agent();
-    let (_, all) = two(&agent);
+    let all = two(&agent);
     for offload in [Offload::Default, Offload::TxOff] {
         net.set_offload(offload, &[&all[0], &all[1]]);
         for family in Family::ALL {

@@ -69,6 +69,7 @@ const ADDRESSES: [Dual; 16] = [
     Dual::new([172, 18, 255, 255], [0xfe80, 0, 0, 0, 0, 0, 0, 0x99]),
 ];
 const QUOTED: [usize; 6] = [0, 4, 8, 20, 28, usize::MAX];
+/// By two bits of an input; `FromHost` is tried with what `ToContainer` gets.
 const HOOKS: [Hook; 4] = [Hook::FromContainer, Hook::ToContainer, Hook::FromUplink, Hook::ToUplink];
 
 /// What `what` means: most often one packet.
