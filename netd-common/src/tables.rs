@@ -1,11 +1,8 @@
 //! What the pipeline asks of its surroundings besides the packet.
 
-use crate::{
-    abi::{
-        Address, Config, Endpoint, Family, Flow, FlowKey, Fragment, FragmentKey, Link, Network,
-        PortKey, PortTarget, SocketKey, SocketPeer, SynRate, Uplink,
-    },
-    conntrack::State,
+use crate::abi::{
+    Address, Config, Endpoint, Family, Flow, FlowKey, Fragment, FragmentKey, Link, Network,
+    PortKey, PortTarget, SocketKey, SocketPeer, SynRate, Uplink,
 };
 
 /// The maps. A reference is valid until the next call.
@@ -20,9 +17,8 @@ pub trait Tables {
     /// Inserts only where nothing is; `false` otherwise.
     fn claim_embryo(&mut self, key: &FlowKey, flow: &Flow) -> bool;
     fn put_embryo(&mut self, key: &FlowKey, flow: &Flow);
-    /// Copies an entry of `EMBRYONIC` to `FLOWS`, where it is in `state`;
-    /// `false` when it is gone, or there already, or `FLOWS` full.
-    fn promote(&mut self, key: &FlowKey, state: State) -> bool;
+    /// As [`Tables::claim_embryo`], for `FLOWS`, which may also be full.
+    fn claim_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool;
     /// Whether `FLOWS` has room for one more direction, which `key` would be.
     fn has_room(&mut self, key: &FlowKey) -> bool;
     /// Whether the container behind a link has as many answered flows as it
@@ -68,6 +64,9 @@ pub struct Journey {
     pub from: u32,
     /// IP protocol number.
     pub proto: u32,
+    /// Whether `source` is wanted (0: no): for IPv6 the kernel then weighs every
+    /// address that the host has.
+    pub wants_source: u32,
 
     /// The link to leave by; 0: the stack's to decide (local, unreachable,
     /// prohibited, …).
@@ -76,7 +75,8 @@ pub struct Journey {
     pub mtu: u32,
     /// A gateway, or the destination itself on-link.
     pub next_hop: Address,
-    /// The route's preferred source; [`Address::ANY`] when not known.
+    /// The route's preferred source; [`Address::ANY`] when not known, or
+    /// not wanted.
     pub source: Address,
 }
 

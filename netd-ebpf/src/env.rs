@@ -148,8 +148,8 @@ impl Env for Host {
             }
         }
         let asked = params.family;
-        let tells_source =
-            self.config().is_some_and(|config| config.features & Config::FIB_SRC != 0);
+        let tells_source = journey.wants_source != 0
+            && self.config().is_some_and(|config| config.features & Config::FIB_SRC != 0);
         let flags = if tells_source { SKIP_NEIGH | SOURCE } else { SKIP_NEIGH };
         let mut answer = self.look_up(&mut params, flags);
         if answer == EINVAL {

@@ -20,7 +20,6 @@ use netd_common::{
         SocketPeer, SynRate, Tally, TrustedKey, Uplink,
         stats::{HOOKS, OUTCOMES},
     },
-    conntrack::State,
     pipeline::Scratch,
     tables::Tables,
     verdict::Hook,
@@ -88,10 +87,6 @@ static SETTLING: Array<u32> = Array::pinned(1, 0);
 /// The slow path's room to work in; not shared with userspace.
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-
-/// A flow on its way from `EMBRYONIC` to `FLOWS`: no room for it on the stack.
-#[map]
-static PROMOTED: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 
 /// All zero.
 #[map]
@@ -202,18 +197,7 @@ impl Tables for Host {
     }
 
     #[inline(always)]
-    fn promote(&mut self, key: &FlowKey, state: State) -> bool {
-        let Some(embryo) = EMBRYONIC.get_ptr_mut(key) else {
-            return false;
-        };
-        let Some(flow) = PROMOTED.get_ptr_mut(0) else {
-            return false;
-        };
-        // SAFETY: as in `flow` and in `scratch`. The copy alone is moved: by
-        // its state an embryo is told from a flow.
-        let (embryo, flow) = unsafe { (&*embryo, &mut *flow) };
-        *flow = *embryo;
-        flow.state = state as u8;
+    fn claim_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool {
         FLOWS.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
     }
 
@@ -225,7 +209,7 @@ impl Tables for Host {
         // There is no other way to ask. No packet has such a key, and what has
         // neither flags nor links is nobody's.
         let key = FlowKey { pad: FlowKey::PROBE, ..*key };
-        // SAFETY: as in `promote`.
+        // SAFETY: as in `flow`.
         let flow = unsafe { &*flow };
         if FLOWS.insert(key, flow, 0).is_err() {
             return false;

@@ -12,7 +12,6 @@ use crate::{
         FragmentKey, Link, Network, NetworkKey, PortKey, PortRange, PortTarget, Prefix, Quota,
         SocketKey, SocketPeer, SynRate, Tally, TrustedKey, Uplink,
     },
-    conntrack::State,
     pipeline::Scratch,
     tables::{Env, Journey, Repeat, Tables, Turn},
     verdict::{Hook, Verdict},
@@ -247,16 +246,12 @@ impl Tables for World {
         self.embryonic.insert(*key, *flow);
     }
 
-    fn promote(&mut self, key: &FlowKey, state: State) -> bool {
+    fn claim_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool {
         self.touch();
-        let full = self.flows.len() >= self.flows_capacity;
-        let Some(embryo) = self.embryonic.get(key) else {
-            return false;
-        };
-        if full || self.flows.contains_key(key) {
+        if self.flows.len() >= self.flows_capacity || self.flows.contains_key(key) {
             return false;
         }
-        self.flows.insert(*key, Flow { state: state as u8, ..*embryo });
+        self.flows.insert(*key, *flow);
         true
     }
 
@@ -404,7 +399,8 @@ impl Env for World {
         journey.ifindex = hop.ifindex;
         journey.mtu = hop.mtu;
         journey.next_hop = hop.gateway.unwrap_or(journey.dst);
-        let tells_source = self.config.is_some_and(|c| c.features & Config::FIB_SRC != 0);
+        let tells_source = journey.wants_source != 0
+            && self.config.is_some_and(|c| c.features & Config::FIB_SRC != 0);
         journey.source =
             if tells_source && hop.source != journey.src { hop.source } else { Address::ANY };
     }

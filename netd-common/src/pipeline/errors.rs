@@ -47,7 +47,7 @@ pub(super) fn relate<P: PacketMut, W: World>(
     world: &mut W,
     scratch: &mut Scratch,
 ) -> Verdict {
-    let Scratch { headers, quoted, journey, .. } = scratch;
+    let Scratch { headers, quoted, journey, pair, .. } = scratch;
     if !quoted.read(packet, headers) || quoted.answer.dst != headers.key.dst {
         return Verdict::UNDECIDED;
     }
@@ -66,17 +66,15 @@ pub(super) fn relate<P: PacketMut, W: World>(
         return Verdict::drop(DropReason::TtlExpired);
     }
     let hops = u8::from(!last_hop);
-    let refused = flow::reroute(world, journey, &quoted.answer);
+    pair.own = *flow;
+    let refused = flow::reroute(world, journey, &quoted.answer, &mut pair.own);
     if refused.is_decided() {
         return refused;
     }
-    let Some(flow) = world.any_flow(&quoted.answer) else {
-        return Verdict::UNDECIDED;
-    };
-    if rewrite(packet, headers, quoted, flow, hops).is_none() {
+    if rewrite(packet, headers, quoted, &pair.own, hops).is_none() {
         return Verdict::drop(DropReason::EditFailed);
     }
-    flow::hand_over(packet, &quoted.answer, flow)
+    flow::hand_over(packet, &quoted.answer, &pair.own)
 }
 
 impl Quoted {

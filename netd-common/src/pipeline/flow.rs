@@ -1,13 +1,15 @@
 //! Packets of a flow that is known.
 
 use super::{
-    Scratch, mss,
+    Scratch,
+    embryo::{self, Embryo},
+    mss,
     quota::{self, Parties},
 };
 use crate::{
     abi::{
         Flow, FlowKey,
-        wire::{ETHERNET_LEN, PROTO_TCP, TCP_RST, TCP_SYN},
+        wire::{ETHERNET_LEN, PROTO_TCP, TCP_SYN},
     },
     conntrack::{self, Next, State},
     nat,
@@ -16,8 +18,18 @@ use crate::{
     verdict::{DropReason, Verdict},
 };
 
-/// Forwards a packet of an answered flow. Undecided: the packet may move its
-/// state, or its route is old; unknown: there is no such flow.
+/// A known flow, as it was when its packet came, and its other direction.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Pair {
+    pub(super) own: Flow,
+    /// Zero unless it was looked at.
+    pub(super) twin: Flow,
+    pub(super) twin_key: FlowKey,
+}
+
+/// Forwards a packet of an answered flow. Undecided: it may open a flow anew,
+/// or its route is old; unknown: there is no such flow.
 #[inline(never)]
 pub(super) fn established<P: PacketMut, W: World>(
     packet: &mut P,
@@ -26,18 +38,23 @@ pub(super) fn established<P: PacketMut, W: World>(
 ) -> Verdict {
     let now = world.now();
     let generation = world.route_generation();
-    let Some(flow) = world.flow(&headers.key) else {
+    let Some(mut flow) = world.flow(&headers.key) else {
         return Verdict::UNKNOWN;
     };
     if let Some(reason) = spoofed(packet, headers, flow) {
         return reason.into();
     }
-    let moves =
-        headers.key.proto == PROTO_TCP && conntrack::may_move(flow.state, headers.tcp_flags);
-    if moves || is_stale(flow, generation) {
+    if headers.tcp_flags & TCP_SYN != 0 || is_stale(flow, generation) {
         return Verdict::UNDECIDED;
     }
     account(flow, packet, now);
+    if moves(headers, flow) {
+        let own = *flow;
+        flow = match advance(world, &headers.key, headers.tcp_flags, &own) {
+            Some(flow) => flow,
+            None => return Verdict::UNDECIDED,
+        };
+    }
     send(packet, headers, flow)
 }
 
@@ -49,7 +66,7 @@ pub(super) fn known<P: PacketMut, W: World>(
     world: &mut W,
     scratch: &mut Scratch,
 ) -> Verdict {
-    let headers = &scratch.headers;
+    let Scratch { headers, pair, .. } = scratch;
     if headers.kind != Kind::Flow {
         return Verdict::UNDECIDED;
     }
@@ -64,10 +81,18 @@ pub(super) fn known<P: PacketMut, W: World>(
     if flow.has(Flow::HOST) {
         return Verdict::PASS;
     }
-    let embryo =
-        if State::is_embryonic(flow.state) { embryonic(world, headers) } else { Embryo::Grown };
+    (pair.own, pair.twin) = (*flow, Flow::default());
+    pair.twin_key = nat::twin_key(&headers.key, &pair.own);
+    let embryo = if State::is_embryonic(pair.own.state) {
+        embryo::grow(world, headers, pair)
+    } else {
+        Embryo::Grown
+    };
     let goes_on = match embryo {
-        Embryo::Grown => headers.key.proto != PROTO_TCP || advance(world, headers),
+        Embryo::Grown => {
+            !moves(headers, &pair.own)
+                || advance(world, &headers.key, headers.tcp_flags, &pair.own).is_some()
+        }
         Embryo::GoesOn => true,
         Embryo::Lost => false,
         Embryo::NoRoom => return Verdict::drop(DropReason::FlowTableFull),
@@ -76,30 +101,18 @@ pub(super) fn known<P: PacketMut, W: World>(
     if goes_on { finish(packet, world, scratch) } else { Verdict::UNDECIDED }
 }
 
-/// Sends a packet by its flow, whichever table that is in.
+/// Sends a packet by the flow that it was found to be of.
 #[inline(never)]
 fn finish<P: PacketMut, W: World>(packet: &mut P, world: &mut W, scratch: &mut Scratch) -> Verdict {
-    let Scratch { headers, journey, .. } = scratch;
-    let no_flow = Verdict::drop(DropReason::NoFlow);
-    let (opens, generation) = (headers.tcp_flags & TCP_SYN != 0, world.route_generation());
-    let Some(flow) = world.any_flow(&headers.key) else { return no_flow };
-    let stale = is_stale(flow, generation);
-    if !opens && !stale {
-        return send_closely(packet, headers, flow);
+    let Scratch { headers, journey, pair, .. } = scratch;
+    let refused = reroute(world, journey, &headers.key, &mut pair.own);
+    if refused.is_decided() {
+        return refused;
     }
-    if stale {
-        let refused = reroute(world, journey, &headers.key);
-        if refused.is_decided() {
-            return refused;
-        }
-    }
-    if opens && !clamp_segments(packet, world, headers) {
+    if headers.tcp_flags & TCP_SYN != 0 && !clamp_segments(packet, world, headers, pair) {
         return Verdict::drop(DropReason::EditFailed);
     }
-    match world.any_flow(&headers.key) {
-        Some(flow) => send_closely(packet, headers, flow),
-        None => no_flow,
-    }
+    send_closely(packet, headers, &pair.own)
 }
 
 /// Sends the packet that has opened the flow that was drafted: its way is as
@@ -127,130 +140,13 @@ fn clamp_segments<P: PacketMut, W: World>(
     packet: &mut P,
     world: &mut W,
     headers: &Headers,
+    pair: &mut Pair,
 ) -> bool {
-    let Some(flow) = world.any_flow(&headers.key) else { return true };
-    let mut mtu = flow.mtu();
-    if flow.has(Flow::LOCAL) {
-        let twin = nat::twin_key(&headers.key, flow);
-        mtu = world.any_flow(&twin).map_or(0, |twin| twin.mtu());
+    if pair.own.has(Flow::LOCAL) && !State::is_embryonic(pair.own.state) {
+        pair.twin = world.flow(&pair.twin_key).map_or(pair.twin, |twin| *twin);
     }
+    let mtu = if pair.own.has(Flow::LOCAL) { pair.twin.mtu() } else { pair.own.mtu() };
     mtu == 0 || mss::clamp(packet, headers, mtu)
-}
-
-/// What becomes of an embryonic flow with a packet of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Embryo {
-    GoesOn,
-    /// It is in `FLOWS` now.
-    Grown,
-    /// It has to be opened anew.
-    Lost,
-    /// `FLOWS` is full: a connection is better not begun than broken later,
-    /// when the LRU needs the room.
-    NoRoom,
-    /// A container has all the flows that it may.
-    NoQuota,
-}
-
-/// A packet of a flow that is not known to be more than a packet and an answer
-/// to it. One more makes it a conversation: whoever only pretends to ask, under
-/// the addresses of others, never hears the answer.
-#[inline(never)]
-fn embryonic<W: World>(world: &mut W, headers: &Headers) -> Embryo {
-    let Some(flow) = world.embryo(&headers.key) else {
-        // Promoted a moment ago, on another CPU.
-        return Embryo::GoesOn;
-    };
-    let answered = flow.state == State::Answered as u8;
-    let (original, twin) = (flow.has(Flow::ORIGINAL), nat::twin_key(&headers.key, flow));
-    let resets = headers.tcp_flags & TCP_RST != 0;
-    let outcome = if original {
-        // The LRU may have let go of the reply's entry, and with it the port,
-        // which may be another's by now.
-        let reply = world.any_flow(&twin);
-        if reply.is_none_or(|reply| !nat::is_twin(&twin, reply, &headers.key)) {
-            world.remove_embryo(&headers.key);
-            return Embryo::Lost;
-        }
-        if !answered || resets || headers.tcp_flags & TCP_SYN != 0 {
-            return Embryo::GoesOn;
-        }
-        promote(world, &twin, &headers.key)
-    } else if resets {
-        return Embryo::GoesOn;
-    } else if is_answer(headers, answered) {
-        answer(world, &headers.key, &twin)
-    } else {
-        promote(world, &headers.key, &twin)
-    };
-    // What has no connections can do without a place in the table.
-    let needless = outcome == Embryo::NoRoom && headers.key.proto != PROTO_TCP;
-    if needless { Embryo::GoesOn } else { outcome }
-}
-
-/// Whether a packet of the reply's direction is the first, or as good as that.
-/// TCP's in the middle of a connection is not.
-#[inline(always)]
-fn is_answer(headers: &Headers, answered: bool) -> bool {
-    if headers.key.proto == PROTO_TCP { headers.tcp_flags & TCP_SYN != 0 } else { !answered }
-}
-
-/// The parties to a pair that may grow, or what becomes of it instead.
-#[inline(always)]
-fn growing<W: World>(
-    world: &mut W,
-    reply: &FlowKey,
-    original: &FlowKey,
-) -> Result<Parties, Embryo> {
-    let Some(opener) = world.embryo(original) else { return Err(Embryo::GoesOn) };
-    // An original that was opened anew may have another reply by now.
-    if !nat::is_twin(original, opener, reply) {
-        return Err(Embryo::GoesOn);
-    }
-    let parties = Parties::of(opener);
-    if quota::is_used_up(world, parties) { Err(Embryo::NoQuota) } else { Ok(parties) }
-}
-
-/// Notes that a pair has been answered, if there is room for it to grow.
-#[inline(always)]
-fn answer<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) -> Embryo {
-    if let Err(embryo) = growing(world, reply, original) {
-        return embryo;
-    }
-    if !world.has_room(reply) {
-        return Embryo::NoRoom;
-    }
-    for key in [original, reply] {
-        if let Some(embryo) = world.embryo(key) {
-            embryo.state = State::Answered as u8;
-        }
-    }
-    Embryo::GoesOn
-}
-
-/// Moves a pair from `EMBRYONIC` to `FLOWS`. The reply goes first and leaves
-/// last, so that its port is claimed in one of the tables at every moment.
-/// When `FLOWS` is full the pair stays where it is.
-#[inline(always)]
-fn promote<W: World>(world: &mut W, reply: &FlowKey, original: &FlowKey) -> Embryo {
-    let parties = match growing(world, reply, original) {
-        Ok(parties) => parties,
-        Err(embryo) => return embryo,
-    };
-    if !world.promote(reply, State::Established) {
-        // A packet of the other direction may do the same on another CPU: one
-        // of the two makes the pair.
-        return if world.flow(reply).is_some() { Embryo::GoesOn } else { Embryo::NoRoom };
-    }
-    if !world.promote(original, State::Established) {
-        world.remove_flow(reply);
-        return Embryo::NoRoom;
-    }
-    world.remove_embryo(original);
-    world.remove_embryo(reply);
-    quota::count(world, parties, 1);
-    Embryo::Grown
 }
 
 /// The container's own direction must come from its link and its MAC.
@@ -280,37 +176,43 @@ pub(super) fn account<P: PacketMut>(flow: &mut Flow, packet: &P, now: u32) {
     }
 }
 
-/// Lets a TCP segment move both directions' state. `false`: the old flow is
-/// over and gone, and a new one begins.
+/// Whether the packet may move its flow's state.
+#[inline(always)]
+fn moves(headers: &Headers, flow: &Flow) -> bool {
+    headers.key.proto == PROTO_TCP && conntrack::may_move(flow.state, headers.tcp_flags)
+}
+
+/// Lets a TCP segment move the state of both directions; `own` is what its own
+/// was. `None`: the old flow is over and gone, and a new one begins.
 #[inline(never)]
-fn advance<W: World>(world: &mut W, headers: &Headers) -> bool {
-    let Some(flow) = world.flow(&headers.key) else {
-        return false;
-    };
-    let (state, fin) = (State::from_u8(flow.state), flow.has(Flow::FIN));
-    let twin_key = nat::twin_key(&headers.key, flow);
-    let parties = Parties::of(flow);
+fn advance<'w, W: World>(
+    world: &'w mut W,
+    key: &FlowKey,
+    tcp_flags: u8,
+    own: &Flow,
+) -> Option<&'w mut Flow> {
+    let twin_key = nat::twin_key(key, own);
     let twin = world.flow(&twin_key);
     let twin_fin = twin.as_ref().is_some_and(|twin| twin.has(Flow::FIN));
-    match conntrack::next(state, headers.tcp_flags, fin, twin_fin) {
-        Next::Stay => true,
+    let next = conntrack::next(State::from_u8(own.state), tcp_flags, own.has(Flow::FIN), twin_fin);
+    match next {
+        Next::Stay => world.flow(key),
         Next::Restart => {
-            world.remove_flow(&headers.key);
+            world.remove_flow(key);
             world.remove_flow(&twin_key);
-            quota::count(world, parties, -1);
-            false
+            quota::count(world, Parties::of(own), -1);
+            None
         }
         Next::Become { state, fin } => {
             if let Some(twin) = twin {
                 twin.state = state as u8;
             }
-            if let Some(own) = world.flow(&headers.key) {
-                own.state = state as u8;
-                if fin {
-                    own.flags |= Flow::FIN;
-                }
+            let own = world.flow(key)?;
+            own.state = state as u8;
+            if fin {
+                own.flags |= Flow::FIN;
             }
-            true
+            Some(own)
         }
     }
 }
@@ -386,16 +288,20 @@ fn is_stale(flow: &Flow, generation: u16) -> bool {
 }
 
 /// Looks the route of `key`'s flow up anew if the host's routes have changed
-/// since, and keeps it in the flow, whichever table that is in. Undecided: all
-/// is well.
+/// since, and keeps it in the flow, whichever table that is in, and in `own`,
+/// which is a copy. Undecided: all is well.
 #[inline(never)]
-pub(super) fn reroute<W: World>(world: &mut W, journey: &mut Journey, key: &FlowKey) -> Verdict {
+pub(super) fn reroute<W: World>(
+    world: &mut W,
+    journey: &mut Journey,
+    key: &FlowKey,
+    own: &mut Flow,
+) -> Verdict {
     let generation = world.route_generation();
-    let Some(flow) = world.any_flow(key) else { return Verdict::UNDECIDED };
-    if !is_stale(flow, generation) {
+    if !is_stale(own, generation) {
         return Verdict::UNDECIDED;
     }
-    (journey.src, journey.dst) = nat::translated(key, flow);
+    (journey.src, journey.dst) = nat::translated(key, own);
     let Some(endpoint) = world.endpoint(&key.src) else {
         return Verdict::drop(DropReason::NoEndpoint);
     };
@@ -404,6 +310,7 @@ pub(super) fn reroute<W: World>(world: &mut W, journey: &mut Journey, key: &Flow
         return Verdict::drop(DropReason::NoEndpoint);
     };
     (journey.from, journey.proto) = (network.bridge_ifindex, u32::from(key.proto));
+    journey.wants_source = 0;
     world.route(journey);
     if journey.ifindex == 0 {
         return Verdict::PASS;
@@ -415,6 +322,7 @@ pub(super) fn reroute<W: World>(world: &mut W, journey: &mut Journey, key: &Flow
             Verdict::drop(DropReason::NoUplink)
         };
     }
+    own.takes(journey, &journey.src, generation);
     if let Some(flow) = world.any_flow(key) {
         flow.takes(journey, &journey.src, generation);
     }

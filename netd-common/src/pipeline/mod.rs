@@ -9,6 +9,7 @@
 
 mod asked;
 mod claim;
+mod embryo;
 mod errors;
 mod flow;
 mod fragments;
@@ -50,6 +51,7 @@ pub struct Scratch {
     journey: Journey,
     quoted: errors::Quoted,
     asked: asked::Asked,
+    pair: flow::Pair,
     /// Of whoever sent the packet.
     network: Network,
 }
@@ -62,6 +64,7 @@ impl Default for Scratch {
             journey: Journey::default(),
             quoted: errors::Quoted::default(),
             asked: asked::Asked::default(),
+            pair: flow::Pair::default(),
             network: Network::default(),
         }
     }

@@ -59,6 +59,8 @@ pub(super) fn outbound<W: World>(
     }
     (journey.src, journey.dst) = (key.src, key.dst);
     (journey.from, journey.proto) = (network.bridge_ifindex, u32::from(key.proto));
+    let masquerades = network.flags & Network::MASQUERADE != 0;
+    journey.wants_source = u32::from(masquerades && network.source == Address::ANY);
     world.route(journey);
     if journey.ifindex == 0 {
         return Verdict::PASS;
@@ -87,7 +89,7 @@ pub(super) fn outbound<W: World>(
         return Verdict::UNDECIDED;
     }
     draft.reply.enters(sender);
-    if network.flags & Network::MASQUERADE != 0 {
+    if masquerades {
         src = source(network, journey, &uplink, headers.family);
         if src == Address::ANY {
             return Verdict::drop(DropReason::NoUplink);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use netd_common::{
     abi::{
         Family,
-        wire::{TCP_ACK, TCP_SYN},
+        wire::{TCP_ACK, TCP_FIN, TCP_SYN},
     },
     model::{
         self, Datagram, Frame, Layer4, World,
@@ -30,8 +30,11 @@ struct Talk {
 enum Kind {
     /// Leaves the tables as they are: all in the fast program.
     Repeats,
-    /// Opens a flow, a new one each time: both programs.
+    /// Is of a new flow each time: both programs. The client's port is what
+    /// makes it another's; SNAT must not have changed it.
     Opens,
+    /// The same, all in the fast program.
+    Ends,
 }
 
 /// How often each packet is run.
@@ -64,11 +67,10 @@ fn talks(family: Family) -> Vec<Talk> {
     let goes_on = from(&CLIENT, outside, ack(40_000, 443));
     let opened = vec![out.clone(), from_outside(syn_ack(443, snat)), goes_on.clone()];
     let asks_on = from_outside(ack(40_000, 8080));
-    let published = vec![
-        from_outside(syn(40_000, 8080)),
-        from(&WEB, outside, syn_ack(80, 40_000)),
-        asks_on.clone(),
-    ];
+    let asks = from_outside(syn(40_000, 8080));
+    let answers_it = from(&WEB, outside, syn_ack(80, 40_000));
+    let published = vec![asks.clone(), answers_it.clone(), asks_on.clone()];
+    let ends = from(&WEB, outside, tcp(80, 40_000, TCP_FIN | TCP_ACK));
     let asked = Datagram {
         src_mac: WEB.gateway_mac,
         dst_mac: WEB.mac,
@@ -91,7 +93,15 @@ fn talks(family: Family) -> Vec<Talk> {
             &opened,
             from_outside(ack(443, snat)),
         ),
-        talk("outside → published port, first", Kind::Opens, &[], from_outside(syn(40_000, 8080))),
+        talk("outside → published port, first", Kind::Opens, &[], asks.clone()),
+        talk(
+            "published port → outside, first",
+            Kind::Opens,
+            std::slice::from_ref(&asks),
+            answers_it.clone(),
+        ),
+        talk("outside → published port, third", Kind::Opens, &published[..2], asks_on.clone()),
+        talk("published port → outside, last", Kind::Ends, &published, ends),
         talk("outside → published port, established", Kind::Repeats, &published, asks_on),
         talk(
             "published port → outside, established",
@@ -114,8 +124,8 @@ fn translated_port(syn: &Frame) -> u16 {
 }
 
 /// The next connection. Its checksum is wrong then, which no program looks at.
-fn set_source_port(frame: &mut Frame, port: u16) {
-    let at = transport(frame);
+fn set_client_port((hook, frame): &mut (Hook, Frame), opener: Hook, port: u16) {
+    let at = transport(frame) + if *hook == opener { 0 } else { 2 };
     frame.bytes[at..at + 2].copy_from_slice(&port.to_be_bytes());
 }
 
@@ -133,21 +143,29 @@ fn measure(kernel: &mut Kernel, talk: &Talk) -> serde_json::Value {
     let operations = world.map_operations.get() - seen;
 
     kernel.mirror(&scene::world());
-    for (hook, frame) in before {
-        assert_ne!(kernel.run(*hook, frame).action, SHOT, "{}: an earlier packet", talk.what);
-    }
+    let opener = talk.packets[0].0;
     let mut least = Duration::MAX;
     for n in 0..RUNS {
-        let mut frame = last.1.clone();
-        if talk.kind == Kind::Opens {
-            set_source_port(&mut frame, 20_000 + n);
+        let mut packets = talk.packets.clone();
+        if talk.kind != Kind::Repeats {
+            for packet in &mut packets {
+                set_client_port(packet, opener, 20_000 + n);
+            }
         }
-        let (ran, took) = kernel.run_for(last.0, &frame);
+        let (_, before) = packets.split_last().expect("a packet");
+        if talk.kind != Kind::Repeats || n == 0 {
+            for (hook, frame) in before {
+                let ran = kernel.run(*hook, frame);
+                assert_ne!(ran.action, SHOT, "{}: an earlier packet", talk.what);
+            }
+        }
+        let (hook, frame) = &packets[before.len()];
+        let (ran, took) = kernel.run_for(*hook, frame);
         assert_ne!(ran.action, SHOT, "{}", talk.what);
         least = least.min(took);
     }
     let slow = match (talk.kind, last.0) {
-        (Kind::Repeats, _) => None,
+        (Kind::Repeats | Kind::Ends, _) => None,
         (Kind::Opens, FromContainer) => Some("from_container_slow"),
         (Kind::Opens, _) => Some("from_uplink_slow"),
     };
