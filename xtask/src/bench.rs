@@ -3,6 +3,7 @@
 //! ([`contender`]), measures all of them in turn ([`rounds`], [`growth`]), and
 //! draws the result ([`report`]).
 
+mod compare;
 mod contender;
 mod goals;
 mod growth;
@@ -18,7 +19,7 @@ mod stats;
 use std::{
     fs,
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,15 +44,24 @@ pub(crate) struct Args {
     /// How many rounds [default: 5; with --quick 3]
     #[arg(long)]
     rounds: Option<u32>,
+    /// How many rounds more of what the goals are about, and of no one that
+    /// they are not [default: 8; with --quick none]
+    #[arg(long, value_name = "ROUNDS")]
+    more: Option<u32>,
     /// Measure these only, `direct` beside them
     #[arg(long, value_delimiter = ',', value_name = "CONTENDER")]
     only: Vec<Contender>,
     /// Leave out a part
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     without: Vec<Part>,
-    /// Write the table and two charts into the README
+    /// Write the table and two charts into the README, and each goal with its
+    /// figure into `docs`
     #[arg(long)]
     readme: bool,
+    /// Say which verdicts differ from those of an earlier run [default: the one
+    /// in `docs`]
+    #[arg(long, value_name = "BENCHMARK.JSON", num_args = 0..=1, default_missing_value = report::KEPT)]
+    compare: Option<PathBuf>,
     /// Measure nothing: report again what an earlier run kept in this file
     #[arg(long, value_name = "RESULTS.JSON")]
     report: Option<PathBuf>,
@@ -70,11 +80,12 @@ enum Part {
 
 pub(crate) fn main(args: &Args) -> Result<()> {
     let folder = shell::target_dir().join("bench");
+    let earlier = args.compare.as_deref().map(report::Kept::read).transpose()?;
     if let Some(file) = &args.report {
         let text = fs::read_to_string(file)
             .with_context(|| format!("failed to read {}", file.display()))?;
         let results = serde_json::from_str(&text).context("this is not a run's results")?;
-        return finish(args, &results, &folder);
+        return finish(args, &results, earlier.as_ref(), &folder);
     }
     if !args.built {
         return build_and_start_again(args);
@@ -89,7 +100,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let measured = measure(args, &mut results, &interrupted);
     let cleared = ns::clear_away();
     // What there is by now is worth more than nothing.
-    let reported = finish(args, &results, &folder);
+    let reported = finish(args, &results, earlier.as_ref(), &folder);
     measured.and(cleared).and(reported)?;
     shell::heading(format_args!("Measured in {:.0} s", start.elapsed().as_secs_f32()));
     Ok(())
@@ -130,6 +141,7 @@ fn chosen(args: &Args) -> Vec<Contender> {
 fn measure(args: &Args, results: &mut Results, interrupted: &AtomicBool) -> Result<()> {
     let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 5 });
     ensure!(rounds > 0, "no rounds, no figures");
+    let more = args.more.unwrap_or(if args.quick { 0 } else { 8 });
     let wanted = |part| !args.without.contains(&part);
     let mut sites = Sites::new();
     shell::heading("Setting up the contenders");
@@ -151,12 +163,13 @@ fn measure(args: &Args, results: &mut Results, interrupted: &AtomicBool) -> Resu
         results.contenders.push(Entrant { contender, version, left_out });
     }
     if wanted(Part::Paths) {
-        let plan = if args.quick { Plan::quick(rounds) } else { Plan::full(rounds) };
+        let plan = if args.quick { Plan::quick(rounds, more) } else { Plan::full(rounds, more) };
         rounds::measure(&plan, &mut sites, results, interrupted)?;
     }
     drop(sites);
     if wanted(Part::Growth) {
-        let extent = if args.quick { Extent::quick(rounds) } else { Extent::full(rounds) };
+        let extent =
+            if args.quick { Extent::quick(rounds, more) } else { Extent::full(rounds, more) };
         let contenders = results.took_part();
         growth::measure(&extent, &contenders, results, interrupted)?;
     }
@@ -167,9 +180,15 @@ fn measure(args: &Args, results: &mut Results, interrupted: &AtomicBool) -> Resu
     Ok(())
 }
 
-fn finish(args: &Args, results: &Results, folder: &std::path::Path) -> Result<()> {
+fn finish(
+    args: &Args,
+    results: &Results,
+    earlier: Option<&report::Kept>,
+    folder: &Path,
+) -> Result<()> {
     report::write(results, folder)?;
-    for row in goals::rows(results) {
+    let rows = goals::rows(results);
+    for row in &rows {
         if let Some(measured) = row.measured {
             println!(
                 "{:<12}  {:<62} {:>7}  {:.3} [{:.3}–{:.3}] {}",
@@ -182,6 +201,9 @@ fn finish(args: &Args, results: &Results, folder: &std::path::Path) -> Result<()
                 row.unit
             );
         }
+    }
+    if let Some(earlier) = earlier {
+        compare::print(earlier, &rows);
     }
     if args.readme {
         report::update_readme(results)?;

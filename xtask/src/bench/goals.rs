@@ -1,5 +1,7 @@
 //! What netd is to reach beside the others, and whether it does.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     contender::Contender,
     growth::names,
@@ -9,16 +11,17 @@ use super::{
 };
 
 /// A goal with what was measured.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) goal: String,
     pub(crate) measured: Option<Estimate>,
-    pub(crate) unit: &'static str,
+    pub(crate) unit: String,
     pub(crate) verdict: Verdict,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Verdict {
     Met,
     /// The median misses it, the interval has it.
@@ -95,46 +98,59 @@ const PATHS: [OfPath; 6] = {
 /// Of a bulk stream on every path.
 const STREAM: (Measure, f64, f64, f64) = (Measure::Stream, 1.1, 1.05, 0.95);
 
-/// Every goal, in the order of the paths, then those of growth.
-pub(crate) fn rows(results: &Results) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for (path, measures) in PATHS {
-        for (measure, docker, netavark, direct) in measures.into_iter().chain([STREAM]) {
+/// Those whom a goal of a path is about.
+pub(crate) const COMPARED: [Contender; 4] =
+    [Contender::Direct, Contender::Docker, Contender::Netavark, Contender::Netd];
+
+/// Each cell that has goals, and the least ratios to docker, netavark and
+/// direct.
+fn judged() -> impl Iterator<Item = (Cell, [(Contender, f64); 3])> {
+    PATHS.into_iter().flat_map(|(path, measures)| {
+        measures.into_iter().chain([STREAM]).map(move |(measure, docker, netavark, direct)| {
             let cell = Cell { path, family: Family::V4, measure, cpus: Cpus::One };
-            for (other, least) in [
+            let least = [
                 (Contender::Docker, docker),
                 (Contender::Netavark, netavark),
                 (Contender::Direct, direct),
-            ] {
-                let measured = results.ratio(Contender::Netd, other, cell);
-                let what =
-                    format!("{}, {}: netd ÷ {}", path.title(), measure.title(), other.name());
-                rows.push(row(what, Bound::AtLeast(least), measured, "×"));
-            }
+            ];
+            (cell, least)
+        })
+    })
+}
+
+/// What the goals of the paths are about.
+pub(crate) fn cells() -> Vec<Cell> {
+    judged().map(|(cell, _)| cell).collect()
+}
+
+/// Every goal, in the order of the paths, then those of growth.
+pub(crate) fn rows(results: &Results) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (cell, goals) in judged() {
+        for (other, least) in goals {
+            let measured = results.ratio(Contender::Netd, other, cell);
+            let Cell { path, measure, .. } = cell;
+            let what = format!("{}, {}: netd ÷ {}", path.title(), measure.title(), other.name());
+            rows.push(row(what, Bound::AtLeast(least), measured, "×"));
         }
     }
     rows.extend(of_growth(results));
     rows
 }
 
-fn row(what: String, bound: Bound, measured: Option<Estimate>, unit: &'static str) -> Row {
-    Row { what, goal: bound.title(), measured, unit, verdict: bound.judge(measured) }
+fn row(what: String, bound: Bound, measured: Option<Estimate>, unit: &str) -> Row {
+    let (goal, verdict) = (bound.title(), bound.judge(measured));
+    Row { what, goal, measured, unit: unit.to_owned(), verdict }
 }
 
 fn of_growth(results: &Results) -> Vec<Row> {
     let netd = Contender::Netd;
     let grown = |contender, what, at| results.grown(contender, what, at);
     let quotient = |one: Option<Estimate>, other: Option<Estimate>| divide(one?, other?);
-    let ports =
-        quotient(grown(netd, names::CRR_BY_PORTS, 10_000), grown(netd, names::CRR_BY_PORTS, 1));
-    let beside = quotient(
-        grown(netd, names::CRR_BY_PORTS, 10_000),
-        grown(Contender::Netavark, names::CRR_BY_PORTS, 10_000),
-    );
-    let flows = quotient(
-        grown(netd, names::CRR_BY_FLOWS, 1_000_000),
-        grown(netd, names::CRR_BY_FLOWS, 100),
-    );
+    let by_ports = |one, other| results.grown_ratio(names::CRR_BY_PORTS, one, other);
+    let ports = by_ports((netd, 10_000), (netd, 1));
+    let beside = by_ports((netd, 10_000), (Contender::Netavark, 10_000));
+    let flows = results.grown_ratio(names::CRR_BY_FLOWS, (netd, 1_000_000), (netd, 100));
     let attach = grown(netd, names::ATTACH, 1);
     let beside_netavark = quotient(attach, grown(Contender::Netavark, names::ATTACH, 1));
     let publish = grown(netd, names::PUBLISH, 10_000);
@@ -160,8 +176,7 @@ fn of_growth(results: &Results) -> Vec<Row> {
     ]
 }
 
-/// Figures of different machines have no rounds in common: the interval is the
-/// widest.
+/// Of figures that have no rounds in common: the interval is the widest.
 fn divide(one: Estimate, other: Estimate) -> Option<Estimate> {
     (other.low > 0.0).then(|| Estimate {
         median: one.median / other.median,

@@ -23,6 +23,8 @@ use crate::shell;
 #[derive(Clone, Debug)]
 pub(crate) struct Extent {
     pub(crate) rounds: u32,
+    /// Further rounds where a round takes little.
+    pub(crate) more: u32,
     pub(crate) seconds: f64,
     pub(crate) ports: Vec<u16>,
     pub(crate) flows: Vec<u32>,
@@ -33,9 +35,10 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    pub(crate) fn full(rounds: u32) -> Self {
+    pub(crate) fn full(rounds: u32, more: u32) -> Self {
         Self {
             rounds,
+            more,
             seconds: 1.0,
             ports: vec![1, 100, 1000, 10_000],
             flows: vec![100, 10_000, 1_000_000],
@@ -44,9 +47,10 @@ impl Extent {
         }
     }
 
-    pub(crate) fn quick(rounds: u32) -> Self {
+    pub(crate) fn quick(rounds: u32, more: u32) -> Self {
         Self {
             rounds,
+            more,
             seconds: 0.2,
             ports: vec![1, 1000],
             flows: vec![],
@@ -123,7 +127,7 @@ fn alternate(
     for (_, _, site) in sites.iter() {
         site.pin_servers(&cell.cpus.list())?;
     }
-    for round in 0..extent.rounds as usize {
+    for round in 0..(extent.rounds + extent.more) as usize {
         for n in 0..sites.len() {
             ensure!(!interrupted.load(Ordering::Relaxed), "interrupted");
             let (contender, at, site) = &sites[(round + n) % sites.len()];

@@ -2,6 +2,7 @@
 //! it, all made of [`Results`].
 
 mod charts;
+mod kept;
 mod page;
 mod readme;
 mod tables;
@@ -12,6 +13,7 @@ use anyhow::{Context as _, Result};
 
 use super::results::Results;
 
+pub(crate) use kept::{FILE as KEPT, Kept};
 pub(crate) use readme::update as update_readme;
 
 /// Rows of text under a title.
@@ -92,6 +94,10 @@ fn introduction(results: &Results) -> Vec<String> {
     } else {
         String::new()
     };
+    let more = match results.more {
+        0 => String::new(),
+        more => format!(", and {more} more of what the goals are about"),
+    };
     vec![
         format!(
             "{}, commit {}. Linux {}, {} × {}, {} GiB.{busy}",
@@ -104,7 +110,7 @@ fn introduction(results: &Results) -> Vec<String> {
         ),
         format!(
             "Each contender has the same machines: two containers, the host, and an outside behind \
-             a veth uplink. {} rounds; within a round the contenders take turns at every cell, {} s \
+             a veth uplink. {} rounds{more}; within a round the contenders take turns at every cell, {} s \
              each (iperf3: whole seconds). Figures are medians over the rounds; [brackets] hold the \
              interval that has the median with 95 % (all rounds, if there are fewer than six). A \
              ratio is taken within each round first.",

@@ -13,6 +13,9 @@ use super::{
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) rounds: u32,
+    /// Further rounds, of what the goals are about.
+    #[serde(default)]
+    pub(crate) more: u32,
     /// Seconds that each measurement of a round lasts.
     pub(crate) seconds: f64,
     pub(crate) contenders: Vec<Entrant>,
@@ -23,7 +26,7 @@ pub(crate) struct Results {
     pub(crate) micro: Vec<Micro>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) processor: String,
@@ -138,6 +141,22 @@ impl Results {
     pub(crate) fn grown(&self, contender: Contender, what: &str, at: u64) -> Option<Estimate> {
         let of = |g: &&Growth| g.contender == contender && g.what == what && g.at == at;
         estimate(self.growth.iter().filter(of).flat_map(|growth| growth.values.clone()).collect())
+    }
+
+    /// One's figure by another's, where both were measured in turn: of each
+    /// round its own, then the median.
+    pub(crate) fn grown_ratio(
+        &self,
+        what: &str,
+        one: (Contender, u64),
+        other: (Contender, u64),
+    ) -> Option<Estimate> {
+        let of = |(contender, at)| {
+            let is = move |g: &&Growth| g.contender == contender && g.what == what && g.at == at;
+            self.growth.iter().find(is).map(|growth| growth.values.as_slice())
+        };
+        let pairs = of(one)?.iter().zip(of(other)?);
+        estimate(pairs.filter(|(_, other)| **other > 0.0).map(|(one, other)| one / other).collect())
     }
 
     /// Those that were measured, in their order.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{
     contender::Contender,
+    goals,
     ns::{first, run},
     paths::{Cpus, Family, Measure, Path},
     results::{Cell, Missing, Percentiles, Record, Results},
@@ -23,13 +24,15 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: u32,
+    /// Further rounds, of what the goals are about.
+    pub(crate) more: u32,
     pub(crate) seconds: f64,
     pub(crate) cells: Vec<Cell>,
 }
 
 impl Plan {
     /// All of it.
-    pub(crate) fn full(rounds: u32) -> Self {
+    pub(crate) fn full(rounds: u32, more: u32) -> Self {
         let mut cells = Vec::new();
         for family in Family::ALL {
             for path in Path::ALL {
@@ -48,11 +51,11 @@ impl Plan {
                 }
             }
         }
-        Self { rounds, seconds: 0.5, cells }
+        Self { rounds, more, seconds: 0.5, cells }
     }
 
     /// What tells most, within two minutes.
-    pub(crate) fn quick(rounds: u32) -> Self {
+    pub(crate) fn quick(rounds: u32, more: u32) -> Self {
         let measures = [Measure::TcpRr, Measure::UdpRr, Measure::Crr];
         let of = |path| {
             measures.map(|measure| Cell { path, family: Family::V4, measure, cpus: Cpus::One })
@@ -64,7 +67,16 @@ impl Plan {
             cpus: Cpus::One,
         };
         let cells = Path::ALL.into_iter().flat_map(of).chain([stream]).collect();
-        Self { rounds, seconds: 0.2, cells }
+        Self { rounds, more, seconds: 0.2, cells }
+    }
+
+    /// What is measured in a round, and of whom.
+    fn of_round(&self, round: u32) -> (Vec<Cell>, &'static [Contender]) {
+        if round < self.rounds {
+            (self.cells.clone(), &Contender::ALL)
+        } else {
+            (goals::cells(), &goals::COMPARED)
+        }
     }
 }
 
@@ -78,13 +90,14 @@ pub(crate) fn measure(
     results: &mut Results,
     interrupted: &AtomicBool,
 ) -> Result<()> {
-    results.rounds = plan.rounds;
-    results.seconds = plan.seconds;
+    (results.rounds, results.more, results.seconds) = (plan.rounds, plan.more, plan.seconds);
     probe(plan, sites, results);
-    for round in 0..plan.rounds {
-        crate::shell::heading(format_args!("Round {} of {}", round + 1, plan.rounds));
+    let rounds = plan.rounds + plan.more;
+    for round in 0..rounds {
+        crate::shell::heading(format_args!("Round {} of {rounds}", round + 1));
+        let (cells, contenders) = plan.of_round(round);
         for cpus in [Cpus::One, Cpus::All] {
-            let cells: Vec<_> = plan.cells.iter().filter(|cell| cell.cpus == cpus).collect();
+            let cells: Vec<_> = cells.iter().filter(|cell| cell.cpus == cpus).collect();
             if cells.is_empty() {
                 continue;
             }
@@ -97,7 +110,7 @@ pub(crate) fn measure(
                 for n in 0..sites.len() {
                     ensure!(!interrupted.load(Ordering::Relaxed), "interrupted");
                     let (contender, site) = &sites[(first + n) % sites.len()];
-                    if is_missing(results, *contender, *cell) {
+                    if !contenders.contains(contender) || is_missing(results, *contender, *cell) {
                         continue;
                     }
                     match once(site, *cell, plan.seconds) {

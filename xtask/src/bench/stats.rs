@@ -1,8 +1,10 @@
 //! Medians and intervals. Nothing is assumed of how the noise is distributed:
 //! there are few rounds, and a busy machine's are not normal.
 
+use serde::{Deserialize, Serialize};
+
 /// A median, and the interval that holds the true one.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Estimate {
     pub(crate) median: f64,
     pub(crate) low: f64,

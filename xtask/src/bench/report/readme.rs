@@ -1,10 +1,11 @@
-//! The README's part: the table of ratios, and two charts in `docs/`.
+//! The README's part: the table of ratios, and in `docs/` two charts and the
+//! goals ([`kept`]).
 
 use std::{fmt::Write as _, fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::{charts, tables};
+use super::{charts, kept, tables};
 use crate::{bench::results::Results, shell};
 
 /// Around what this command writes.
@@ -28,6 +29,7 @@ pub(crate) fn update(results: &Results) -> Result<()> {
         fs::write(path, &chart.svg)?;
         let _ = writeln!(images, "![{}]({FOLDER}/{})\n", chart.title, chart.file);
     }
+    kept::write(results)?;
     let table = tables::summary(results);
     let machine = &results.machine;
     let part = format!(

@@ -22,7 +22,7 @@ pub(super) fn all(results: &Results) -> Vec<Table> {
     tables
 }
 
-fn goals(results: &Results) -> Table {
+pub(super) fn goals(results: &Results) -> Table {
     let mut table = Table::new(
         "Goals",
         "Each goal with its measured figure.",
