@@ -285,10 +285,11 @@ fn routes_addresses_and_the_default_mtu_are_seen() {
         ip("route add default via 192.0.2.1 metric 7");
         ip("route add 198.51.100.0/24 via 192.0.2.2 table 77");
         let (links, routes) = (netlink.links().await.unwrap(), netlink.routes().await.unwrap());
-        assert_eq!(default_mtu(&links, &routes), Some(1420));
+        assert_eq!(default_mtu(&links, &routes.main), Some(1420));
         let up0 = links.iter().find(|link| link.name == "up0").unwrap();
         assert_eq!((up0.kind.as_str(), up0.hardware_type), ("veth", 1));
         let v4: Vec<_> = routes
+            .main
             .iter()
             .filter(|route| route.destination.is_ipv4())
             .map(|route| (route.destination.to_string(), route.gateway, route.metric))
@@ -300,6 +301,13 @@ fn routes_addresses_and_the_default_mtu_are_seen() {
         let expected = "192.0.2.10/24".parse().unwrap();
         assert!(addresses.iter().any(|a| a.link == up0.index && a.address == expected));
         assert!(netlink.ifindex(&"nope".parse().unwrap()).await.is_err());
+
+        // Every IPv4 route of a link has a source; it takes one of IPv6's.
+        assert!(!routes.names_source6, "no route of IPv6 names a source");
+        ip("address add 2001:db8::10/64 dev up0 nodad");
+        assert!(!netlink.routes().await.unwrap().names_source6);
+        ip("-6 route add 2001:db8:9::/64 dev up0 src 2001:db8::10 table 77");
+        assert!(netlink.routes().await.unwrap().names_source6);
     });
 }
 

@@ -3,12 +3,15 @@
 
 use std::{
     collections::BTreeSet,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
+use aya::maps::{Map, MapData};
+use netd_common::abi::{Uplink, names};
 use netd_tests::{
-    Agent, Container, DEADLINE, Echo, Family, NetNs, Topology, exchange, topology::at,
+    Agent, Container, DEADLINE, Echo, Family, NetNs, Topology, eventually, exchange,
+    topology::{HOST6, OUTSIDE6, at},
 };
 
 /// What the host's own sockets leave: 1024 up to here.
@@ -157,4 +160,54 @@ fn connections_find_a_port_too_ipv4() {
 #[test]
 fn connections_find_a_port_too_ipv6() {
     connections_find_a_port_too(Family::V6);
+}
+
+/// Whether the datapath takes the uplink's own IPv6 address, and asks no more.
+fn has_fixed_source(net: &Topology, agent: &Agent) -> bool {
+    let data = MapData::from_pin(agent.pins().join(names::UPLINKS)).expect("UPLINKS is pinned");
+    let uplinks: aya::maps::HashMap<_, u32, Uplink> =
+        Map::HashMap(data).try_into().expect("a hash map");
+    let uplink = uplinks.get(&net.host.ifindex("up0"), 0).expect("up0 is an uplink");
+    uplink.flags & Uplink::FIXED_SOURCE6 != 0
+}
+
+/// However little the datapath asks: with one address on the uplink, with a
+/// better one beside it, and where a route names another (in a table that a rule
+/// leads to), the source is the one that the kernel gives the host's own.
+#[test]
+fn ipv6_leaves_under_the_source_that_the_kernel_would_choose() {
+    let net = Topology::new();
+    let agent = net.agent();
+    let client = client(&agent, Family::V6);
+    let server = net.outside.echo_udp(&Family::V6.any(7));
+    let to = at(OUTSIDE6, 7);
+    let expect = |source: Ipv6Addr, fixed: bool| {
+        let own = net.host.udp_to(to).local_addr().expect("the host's own source").ip();
+        assert_eq!(own, IpAddr::V6(source), "the host's own");
+        eventually(DEADLINE, "the datapath knows whether it has to ask", || {
+            (has_fixed_source(&net, &agent) == fixed).then_some(())
+        });
+        let before = server.peers().len();
+        client.ns.udp_to(to).send(b"?").expect("send");
+        let seen =
+            eventually(DEADLINE, "the datagram arrives", || server.peers().get(before).copied());
+        assert_eq!(seen.ip(), own, "the container's");
+    };
+    expect(HOST6, true);
+
+    // It shares more bits with the outside's (RFC 6724 §5, rule 8).
+    let near = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 3);
+    net.host.ip(&format!("addr add {near}/64 dev up0 nodad"));
+    expect(near, false);
+    net.host.ip(&format!("addr del {near}/64 dev up0"));
+    expect(HOST6, true);
+
+    let other = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 1);
+    net.host.ip(&format!("addr add {other}/128 dev lo"));
+    expect(HOST6, true);
+    net.host.ip(&format!("-6 route add {OUTSIDE6} dev up0 src {other} table 100"));
+    net.host.ip(&format!("-6 rule add to {OUTSIDE6} lookup 100"));
+    expect(other, false);
+    net.host.ip(&format!("-6 route del {OUTSIDE6} table 100"));
+    expect(HOST6, true);
 }

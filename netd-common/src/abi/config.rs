@@ -63,6 +63,10 @@ impl Uplink {
     /// host is. The host's own rules say what reaches them, and may translate
     /// it; so it goes by the stack both ways, under its own address.
     pub const GUESTS: u32 = 1 << 1;
+    /// `addr6` is the source that the kernel would choose (RFC 6724 §5, rule 5:
+    /// the one address of the link that it leaves by), so there is no need to
+    /// have it weigh the addresses of every link for each flow.
+    pub const FIXED_SOURCE6: u32 = 1 << 2;
 }
 
 pod!(PortRange: 4, Config: 32, Uplink: 44);

@@ -60,7 +60,9 @@ pub(super) fn outbound<W: World>(
     (journey.src, journey.dst) = (key.src, key.dst);
     (journey.from, journey.proto) = (network.bridge_ifindex, u32::from(key.proto));
     let masquerades = network.flags & Network::MASQUERADE != 0;
-    journey.wants_source = u32::from(masquerades && network.source == Address::ANY);
+    let wants_source = masquerades && network.source == Address::ANY;
+    // IPv6's is dear, and the uplink may know it.
+    journey.wants_source = u32::from(wants_source && headers.family == Family::V4);
     world.route(journey);
     if journey.ifindex == 0 {
         return Verdict::PASS;
@@ -76,6 +78,14 @@ pub(super) fn outbound<W: World>(
     let guests = uplink.flags & Uplink::GUESTS != 0;
     if guests && carrier == Carrier::Nobody {
         return Verdict::PASS;
+    }
+    let knows_source = headers.family == Family::V4 || uplink.flags & Uplink::FIXED_SOURCE6 != 0;
+    if wants_source && !guests && !knows_source {
+        journey.wants_source = 1;
+        world.route(journey);
+        if journey.ifindex == 0 {
+            return Verdict::PASS;
+        }
     }
     let Some(sender) = world.endpoint(&key.src) else {
         return Verdict::drop(DropReason::SpoofedAddress);

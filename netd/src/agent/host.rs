@@ -16,7 +16,7 @@ use crate::{
     ipam,
     kernel::{
         self,
-        observe::{Address, BRIDGE, Link, Route, default_mtu, has_guests},
+        observe::{self, Address, BRIDGE, Link, Route, default_mtu, has_guests},
         survey::Survey,
     },
     model::{
@@ -38,6 +38,8 @@ pub(super) struct Told {
     /// another in their place.
     sources: BTreeMap<IpAddr, u32>,
     pub(super) uplinks: Vec<String>,
+    /// [`observe::Routes::names_source6`].
+    names_source6: bool,
     /// By uplink.
     xdp: BTreeMap<String, XdpState>,
 }
@@ -84,7 +86,7 @@ pub(super) struct Look {
     pub(super) links: Vec<Link>,
     pub(super) addresses: Vec<Address>,
     /// `None`: as they were.
-    pub(super) routes: Option<Vec<Route>>,
+    pub(super) routes: Option<observe::Routes>,
 }
 
 impl Agent {
@@ -161,13 +163,16 @@ impl Agent {
         let bridged = uplinks.iter().any(|link| link.kind == BRIDGE);
         let fresh;
         let listed: &[Route] = match &routes {
-            Some(routes) => routes,
+            Some(routes) => &routes.main,
             None if bridged => {
                 fresh = self.work.kernel.netlink.routes().await?;
-                &fresh
+                &fresh.main
             }
             None => &[],
         };
+        if let Some(routes) = &routes {
+            self.host.names_source6 = routes.names_source6;
+        }
         let (mut attached, mut xdp) = (Vec::new(), BTreeMap::new());
         for link in uplinks {
             // It may have gone since it was listed; then the next event tells.
@@ -183,6 +188,8 @@ impl Agent {
                 ifindex: link.index,
                 address4: source4(link, &addresses),
                 address6: source6(link, &addresses),
+                fixed_source6: !facts.fib_source
+                    || !self.host.names_source6 && has_one_source6(link, &addresses),
                 mac: link.mac,
                 xdp: early.is_on(),
                 guests: has_guests(link, &links, listed),
@@ -199,7 +206,7 @@ impl Agent {
         self.host.uplinks = attached;
         self.work.datapath.tables.sync_trusted(&trusted(&links, self.state.networks.values()))?;
         self.host.follow_xdp(xdp, self.config.xdp);
-        let default_mtu = routes.as_ref().and_then(|routes| default_mtu(&links, routes));
+        let default_mtu = routes.as_ref().and_then(|routes| default_mtu(&links, &routes.main));
         if routes.is_some() || facts != self.host.facts {
             self.work.datapath.tables.sync_host(&facts)?;
             self.host.facts = facts;
@@ -309,6 +316,16 @@ fn source6(link: &Link, addresses: &[Address]) -> Option<Ipv6Addr> {
     });
     // The first of the least.
     sources.min_by_key(Ipv6Addr::is_unique_local)
+}
+
+/// Whether there is nothing to choose among a link's IPv6 addresses: it has one,
+/// besides its link-local one, and that may be a source.
+fn has_one_source6(link: &Link, addresses: &[Address]) -> bool {
+    let mut own = addresses.iter().filter(|address| match address.address.ip() {
+        IpAddr::V6(ip) => address.link == link.index && !ip.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    });
+    own.next().is_some_and(|address| address.source) && own.next().is_none()
 }
 
 /// The pool that IPv6 subnets come from by default: of this agent on this

@@ -280,7 +280,7 @@ fn seen(look: &Look) -> Vec<SeenLink> {
         addresses.entry(address.link).or_default().push(address.address);
     }
     let mut routes: BTreeMap<u32, Vec<_>> = BTreeMap::new();
-    for route in look.routes.iter().flatten() {
+    for route in look.routes.iter().flat_map(|routes| &routes.main) {
         if let Some(link) = route.link {
             routes.entry(link).or_default().push(route.destination);
         }

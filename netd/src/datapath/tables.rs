@@ -31,6 +31,8 @@ pub struct UplinkFacts {
     /// Sources of masqueraded packets where the route names none.
     pub address4: Option<Ipv4Addr>,
     pub address6: Option<Ipv6Addr>,
+    /// [`Uplink::FIXED_SOURCE6`].
+    pub fixed_source6: bool,
     pub mac: Option<Mac>,
     /// Its packets go through the XDP program.
     pub xdp: bool,
@@ -290,10 +292,14 @@ impl Tables {
             let value = Uplink {
                 addr4: uplink.address4.map_or(Address::ANY, Address::from),
                 addr6: uplink.address6.map_or(Address::ANY, Address::from),
-                flags: [(uplink.xdp, Uplink::XDP), (uplink.guests, Uplink::GUESTS)]
-                    .into_iter()
-                    .filter_map(|(holds, flag)| holds.then_some(flag))
-                    .sum(),
+                flags: [
+                    (uplink.xdp, Uplink::XDP),
+                    (uplink.guests, Uplink::GUESTS),
+                    (uplink.fixed_source6, Uplink::FIXED_SOURCE6),
+                ]
+                .into_iter()
+                .filter_map(|(holds, flag)| holds.then_some(flag))
+                .sum(),
                 mac: uplink.mac.map_or(abi::Mac::default(), |mac| abi::Mac::from_octets(mac.0)),
                 pad: 0,
             };

@@ -67,6 +67,15 @@ pub struct Route {
     pub mtu: Option<u32>,
 }
 
+/// The host's routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// Unicast routes of the main table, both families.
+    pub main: Vec<Route>,
+    /// An IPv6 route of any table says which source to take (`src ADDRESS`).
+    pub names_source6: bool,
+}
+
 impl Link {
     /// Made by netd, this agent or another one on this host.
     pub fn is_own(&self) -> bool {
@@ -143,14 +152,13 @@ impl Netlink {
         Ok(found.into_iter().filter_map(address).collect())
     }
 
-    /// Unicast routes of the main table, both families.
-    pub async fn routes(&self) -> Result<Vec<Route>, Error> {
+    pub async fn routes(&self) -> Result<Routes, Error> {
         let _alone = self.listing.lock().await;
         let requests = [
             RouteMessageBuilder::<Ipv4Addr>::new().build(),
             RouteMessageBuilder::<Ipv6Addr>::new().build(),
         ];
-        let mut routes = Vec::new();
+        let mut routes = Routes::default();
         for request in requests {
             let found: Vec<RouteMessage> = self
                 .handle()
@@ -160,7 +168,8 @@ impl Netlink {
                 .try_collect()
                 .await
                 .map_err(failed("routes"))?;
-            routes.extend(found.into_iter().filter_map(route));
+            routes.names_source6 |= found.iter().any(names_source6);
+            routes.main.extend(found.into_iter().filter_map(route));
         }
         Ok(routes)
     }
@@ -261,6 +270,12 @@ fn address(message: AddressMessage) -> Option<Address> {
         address: IpNetwork::new(address?, message.header.prefix_len).ok()?,
         source,
     })
+}
+
+fn names_source6(message: &RouteMessage) -> bool {
+    let is_source = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::PrefSource(_));
+    message.header.address_family == AddressFamily::Inet6
+        && message.attributes.iter().any(is_source)
 }
 
 fn route(message: RouteMessage) -> Option<Route> {

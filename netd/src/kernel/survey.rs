@@ -32,7 +32,7 @@ impl Survey {
     pub async fn take(netlink: &Netlink) -> Result<Self, Error> {
         let links = netlink.links().await?;
         let addresses = netlink.addresses().await?;
-        let routes = netlink.routes().await?;
+        let routes = netlink.routes().await?.main;
         let others: HashMap<u32, &Link> =
             links.iter().filter(|link| !link.is_own()).map(|link| (link.index, link)).collect();
         Ok(Self {

@@ -86,6 +86,9 @@ fn converse(seed: u64, packets: usize, kernel: &mut Kernel, world: &mut World) {
         world.config_mut().features |= Config::UDP_LISTED;
         world.uplinks.values_mut().for_each(|uplink| uplink.flags |= Uplink::XDP);
     }
+    if generator.random().once_in(2) {
+        world.uplinks.values_mut().for_each(|uplink| uplink.flags |= Uplink::FIXED_SOURCE6);
+    }
     kernel.mirror(world);
     for n in 0..packets {
         let step = std::iter::repeat_with(|| generator.step())
