@@ -69,8 +69,14 @@ pub enum Next {
         state: State,
         fin: bool,
     },
-    /// A new flow begins under the old one's tuple.
-    Restart,
+}
+
+/// Whether a segment ends a flow in `state` (a [`State`]): a new one begins under
+/// its tuple.
+#[inline(always)]
+pub const fn restarts(state: u8, tcp_flags: u8) -> bool {
+    let over = state == State::Closing as u8 || state == State::Reset as u8;
+    over && tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN
 }
 
 /// Whether a segment with these flags can move a flow in `state` (a [`State`]):
@@ -80,14 +86,13 @@ pub const fn may_move(state: u8, tcp_flags: u8) -> bool {
     tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) != 0 || state == State::Reset as u8
 }
 
-/// `own_fin`, `twin_fin`: whether this and the other direction sent a FIN.
+/// Of a segment that [`restarts`] nothing. `own_fin`, `twin_fin`: whether this and
+/// the other direction sent a FIN.
 #[inline(always)]
 pub const fn next(state: State, tcp_flags: u8, own_fin: bool, twin_fin: bool) -> Next {
-    let syn = tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
     let (rst, fin) = (tcp_flags & TCP_RST != 0, tcp_flags & TCP_FIN != 0);
     match state {
         _ if rst => Next::Become { state: State::Reset, fin: own_fin },
-        State::Closing | State::Reset if syn => Next::Restart,
         _ if fin && twin_fin => Next::Become { state: State::Closing, fin: true },
         State::Closing => Next::Stay,
         _ if fin => Next::Become { state: State::HalfClosed, fin: true },
@@ -155,9 +160,10 @@ mod tests {
     #[test]
     fn what_cannot_move_a_flow_leaves_it_as_it_is() {
         for (state, flags) in (0..=5).flat_map(|state| (0..64).map(move |flags| (state, flags))) {
-            let moves = [(false, false), (false, true), (true, false), (true, true)]
-                .iter()
-                .any(|(own, twin)| next(State::from_u8(state), flags, *own, *twin) != Next::Stay);
+            let moves = restarts(state, flags)
+                || [(false, false), (false, true), (true, false), (true, true)].iter().any(
+                    |(own, twin)| next(State::from_u8(state), flags, *own, *twin) != Next::Stay,
+                );
             assert!(may_move(state, flags) || !moves, "{state} {flags:#x}");
         }
     }
@@ -165,8 +171,11 @@ mod tests {
     #[test]
     fn a_syn_on_a_closing_or_reset_flow_starts_a_new_one() {
         for state in [State::Closing, State::Reset] {
-            assert_eq!(next(state, TCP_SYN, true, true), Next::Restart);
+            assert!(restarts(state as u8, TCP_SYN));
+            assert!(!restarts(state as u8, TCP_SYN | TCP_ACK));
+            assert!(!restarts(state as u8, TCP_SYN | TCP_RST));
         }
+        assert!(!restarts(State::Established as u8, TCP_SYN));
         assert_eq!(next(State::Established, TCP_SYN, false, false), Next::Stay);
         assert_eq!(next(State::Closing, TCP_SYN | TCP_ACK, true, true), Next::Stay);
     }

@@ -49,8 +49,7 @@ pub(super) fn established<P: PacketMut, W: World>(
     }
     account(flow, packet, now);
     if moves(headers, flow) {
-        let own = *flow;
-        flow = match advance(world, &headers.key, headers.tcp_flags, &own) {
+        flow = match advance(world, &headers.key, headers.tcp_flags) {
             Some(flow) => flow,
             None => return Verdict::UNDECIDED,
         };
@@ -89,9 +88,12 @@ pub(super) fn known<P: PacketMut, W: World>(
         Embryo::Grown
     };
     let goes_on = match embryo {
+        Embryo::Grown if conntrack::restarts(pair.own.state, headers.tcp_flags) => {
+            end(world, &headers.key, pair);
+            false
+        }
         Embryo::Grown => {
-            !moves(headers, &pair.own)
-                || advance(world, &headers.key, headers.tcp_flags, &pair.own).is_some()
+            !moves(headers, &pair.own) || advance(world, &headers.key, headers.tcp_flags).is_some()
         }
         Embryo::GoesOn => true,
         Embryo::Lost => false,
@@ -182,39 +184,37 @@ fn moves(headers: &Headers, flow: &Flow) -> bool {
     headers.key.proto == PROTO_TCP && conntrack::may_move(flow.state, headers.tcp_flags)
 }
 
-/// Lets a TCP segment move the state of both directions; `own` is what its own
-/// was. `None`: the old flow is over and gone, and a new one begins.
+/// Makes room for a new flow under the tuple of one that is over.
+#[inline(always)]
+fn end<W: World>(world: &mut W, key: &FlowKey, pair: &Pair) {
+    world.remove_flow(key);
+    world.remove_flow(&pair.twin_key);
+    quota::count(world, Parties::of(&pair.own), -1);
+}
+
+/// Lets a TCP segment that restarts nothing move the state of both directions.
+/// `None`: the flow has gone.
 #[inline(never)]
-fn advance<'w, W: World>(
-    world: &'w mut W,
-    key: &FlowKey,
-    tcp_flags: u8,
-    own: &Flow,
-) -> Option<&'w mut Flow> {
+fn advance<'w, W: World>(world: &'w mut W, key: &FlowKey, tcp_flags: u8) -> Option<&'w mut Flow> {
+    let own = world.flow(key)?;
+    let (state, fin) = (State::from_u8(own.state), own.has(Flow::FIN));
     let twin_key = nat::twin_key(key, own);
     let twin = world.flow(&twin_key);
     let twin_fin = twin.as_ref().is_some_and(|twin| twin.has(Flow::FIN));
-    let next = conntrack::next(State::from_u8(own.state), tcp_flags, own.has(Flow::FIN), twin_fin);
-    match next {
-        Next::Stay => world.flow(key),
-        Next::Restart => {
-            world.remove_flow(key);
-            world.remove_flow(&twin_key);
-            quota::count(world, Parties::of(own), -1);
-            None
-        }
-        Next::Become { state, fin } => {
-            if let Some(twin) = twin {
-                twin.state = state as u8;
-            }
-            let own = world.flow(key)?;
-            own.state = state as u8;
-            if fin {
-                own.flags |= Flow::FIN;
-            }
-            Some(own)
+    let next = conntrack::next(state, tcp_flags, fin, twin_fin);
+    if let Next::Become { state, .. } = next
+        && let Some(twin) = twin
+    {
+        twin.state = state as u8;
+    }
+    let own = world.flow(key)?;
+    if let Next::Become { state, fin } = next {
+        own.state = state as u8;
+        if fin {
+            own.flags |= Flow::FIN;
         }
     }
+    Some(own)
 }
 
 /// Translates the packet and sends it where its flow goes.

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// The eBPF object that netd's build made.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netd-ebpf.o"));
 
 #[derive(Clone, Copy, Debug)]
 pub struct Options {

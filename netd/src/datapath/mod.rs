@@ -26,7 +26,7 @@ use aya::{
 };
 pub use events::Events;
 pub use flows::{FlowEntry, SweepReport};
-pub use load::{Options, Others};
+pub use load::{OBJECT, Options, Others};
 pub use quotas::Quotas;
 pub use settle::Settled;
 pub use sockets::SocketTable;
