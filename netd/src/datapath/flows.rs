@@ -57,6 +57,10 @@ pub struct FlowTables {
     capacity: usize,
 }
 
+/// Entries that are looked at once more and removed at a time: so few that next
+/// to nothing can begin under the tuple of one between the two.
+const AT_ONCE: usize = 32;
+
 #[derive(Debug)]
 struct Table {
     name: &'static str,
@@ -174,23 +178,43 @@ impl Table {
         mut stays: impl FnMut(&Flow),
     ) -> Result<(usize, usize), Error> {
         let (mut entries, mut expired) = (0, 0);
-        self.thin_out(|keys, flows, over| {
+        let (mut silent, mut over, mut result) = (Vec::new(), Vec::new(), Ok(()));
+        batch::walk(self.fd(), |keys: &[FlowKey], flows: &[Flow]| {
             entries += keys.len();
+            silent.clear();
             for (key, flow) in keys.iter().zip(flows) {
-                if !is_over(key, flow, timeouts, now) {
+                if is_over(key, flow, timeouts, now) {
+                    silent.push(*key);
+                } else {
                     stays(flow);
-                    continue;
-                }
-                // A pair lives as long as either of its directions does.
-                let twin = nat::twin_key(key, flow);
-                match self.get(&twin) {
-                    Some(other) if !is_over(&twin, &other, timeouts, now) => stays(flow),
-                    Some(_) => over.extend([*key, twin]),
-                    None => over.push(*key),
                 }
             }
-            expired += over.len();
-        })?;
+            for some in silent.chunks(AT_ONCE) {
+                over.clear();
+                for key in some {
+                    // A connection may have begun under its tuple just now; or
+                    // it has gone with its twin.
+                    let Some(flow) = self.get(key) else { continue };
+                    // A pair lives as long as either of its directions does.
+                    let twin = nat::twin_key(key, &flow);
+                    let other = self.get(&twin);
+                    let twin_lives =
+                        other.is_some_and(|other| !is_over(&twin, &other, timeouts, now));
+                    if twin_lives || !is_over(key, &flow, timeouts, now) {
+                        stays(&flow);
+                        continue;
+                    }
+                    over.push(*key);
+                    over.extend(other.map(|_| twin));
+                }
+                if !over.is_empty() && result.is_ok() {
+                    result = batch::delete(self.fd(), &over);
+                }
+                expired += over.len();
+            }
+        })
+        .and(result)
+        .map_err(|source| Error::Walk { name: self.name, source })?;
         Ok((entries, expired))
     }
 
