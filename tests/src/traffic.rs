@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd, RawFd},
     sync::{
         Arc, Mutex,
@@ -94,14 +94,15 @@ impl NetNs {
         Ok(stream)
     }
 
-    /// As [`Self::connect_tcp`], from this address of the namespace's.
+    /// As [`Self::connect_tcp`], from this address of the namespace's; port 0:
+    /// from any.
     pub fn connect_from(
         &self,
-        from: IpAddr,
+        from: SocketAddr,
         to: SocketAddr,
         within: Duration,
     ) -> io::Result<TcpStream> {
-        let socket = self.bind(&SocketAddr::new(from, 0).to_string(), SockType::Stream);
+        let socket = self.bind(&from.to_string(), SockType::Stream);
         let stream = TcpStream::from(socket);
         // The kernel gives up a connect after this long too.
         stream.set_write_timeout(Some(within))?;

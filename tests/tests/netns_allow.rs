@@ -47,7 +47,7 @@ fn topology() -> (Topology, Agent) {
 
 fn connect(ns: &NetNs, from: IpAddr, within: Duration) -> std::io::Result<TcpStream> {
     let family = if from.is_ipv4() { Family::V4 } else { Family::V6 };
-    ns.connect_from(from, at(family.host(), 8080), within)
+    ns.connect_from(at(from, 0), at(family.host(), 8080), within)
 }
 
 #[track_caller]

@@ -1,26 +1,22 @@
 //! Flows: listing them, ending them, and forgetting those that are over.
 
+mod asked;
+mod table;
+
 use std::{
-    os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     sync::{Mutex, PoisonError},
 };
 
-use aya::{
-    Ebpf,
-    maps::{HashMap, MapData},
-};
 use netd_common::{
-    abi::{Address, Family, Flow, FlowKey, PortKey, names},
+    abi::{Flow, FlowKey, names},
     conntrack::{State, Timeouts},
     nat,
 };
 
-use super::{
-    Error, batch,
-    quotas::Quotas,
-    tables::{failed, pinned},
-};
+pub use self::asked::{Asked, asked};
+use self::table::Table;
+use super::{Error, quotas::Quotas};
 
 /// Both directions of one conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,49 +53,16 @@ pub struct FlowTables {
     capacity: usize,
 }
 
-/// Entries that are looked at once more and removed at a time: so few that next
-/// to nothing can begin under the tuple of one between the two.
-const AT_ONCE: usize = 32;
-
-#[derive(Debug)]
-struct Table {
-    name: &'static str,
-    data: MapData,
-    entries: HashMap<MapData, FlowKey, Flow>,
-}
-
-impl Table {
-    fn open(ebpf: &mut Ebpf, pins: &Path, name: &'static str) -> Result<Self, Error> {
-        // By the pin, for the descriptor that batched calls need.
-        let data = pinned(pins, name)?;
-        Ok(Self { name, data, entries: super::tables::take(ebpf, name)? })
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.data.fd().as_fd()
-    }
-
-    fn get(&self, key: &FlowKey) -> Option<Flow> {
-        self.entries.get(key, 0).ok()
-    }
-
-    fn walk(&self, mut visit: impl FnMut(&FlowKey, &Flow)) -> Result<(), Error> {
-        batch::walk(self.fd(), |keys: &[FlowKey], flows: &[Flow]| {
-            keys.iter().zip(flows).for_each(|(key, flow)| visit(key, flow));
-        })
-        .map_err(|source| Error::Walk { name: self.name, source })
-    }
-}
-
 impl FlowTables {
-    pub(super) fn open(ebpf: &mut Ebpf, pins: &Path) -> Result<Self, Error> {
-        let flows = Table::open(ebpf, pins, names::FLOWS)?;
-        let info = flows.data.info().map_err(failed(names::FLOWS))?;
+    /// Of the datapath whose maps are pinned in `pins`.
+    pub fn open(pins: &Path) -> Result<Self, Error> {
+        let flows = Table::open(pins, names::FLOWS)?;
+        let capacity = flows.capacity()?;
         Ok(Self {
             flows,
-            embryonic: Table::open(ebpf, pins, names::EMBRYONIC)?,
+            embryonic: Table::open(pins, names::EMBRYONIC)?,
             quotas: Mutex::new(Quotas::open(pins)?),
-            capacity: info.max_entries() as usize,
+            capacity,
         })
     }
 
@@ -113,15 +76,18 @@ impl FlowTables {
                 }
             })?;
         }
-        Ok(found.into_iter().map(|(key, flow)| self.entry(key, &flow)).collect())
+        found.into_iter().map(|(key, flow)| self.entry(key, &flow)).collect()
     }
 
-    fn entry(&self, original: FlowKey, flow: &Flow) -> FlowEntry {
+    fn entry(&self, original: FlowKey, flow: &Flow) -> Result<FlowEntry, Error> {
         let reply = nat::twin_key(&original, flow);
-        let twin =
-            self.flows.get(&reply).or_else(|| self.embryonic.get(&reply)).unwrap_or_default();
+        let twin = match self.flows.get(&reply)? {
+            None => self.embryonic.get(&reply)?,
+            found => found,
+        };
+        let twin = twin.unwrap_or_default();
         let ((packets, bytes), (twin_packets, twin_bytes)) = (flow.counted(), twin.counted());
-        FlowEntry {
+        Ok(FlowEntry {
             original,
             reply,
             flow: *flow,
@@ -129,19 +95,16 @@ impl FlowTables {
             last_seen: flow.last_seen.max(twin.last_seen),
             packets: packets + twin_packets,
             bytes: bytes + twin_bytes,
-        }
+        })
     }
 
-    /// Ends the flows that `ends` names, one walk over both tables; the answer
-    /// is how many entries there were.
+    /// Ends the flows that `ends` names, which names both directions of one or
+    /// neither, in one walk over both tables; the answer is how many entries
+    /// there were.
     pub fn end(&self, ends: impl Fn(&FlowKey, &Flow) -> bool) -> Result<usize, Error> {
         let mut ended = 0;
         for table in [&self.flows, &self.embryonic] {
-            table.thin_out(|keys, flows, over| {
-                let entries = keys.iter().zip(flows).filter(|(key, flow)| ends(key, flow));
-                over.extend(entries.map(|(key, _)| *key));
-                ended += over.len();
-            })?;
+            ended += table.reap(&ends, |_| ())?.ended;
         }
         Ok(ended)
     }
@@ -152,133 +115,21 @@ impl FlowTables {
     pub fn sweep(&self, timeouts: &Timeouts, now: u32) -> Result<SweepReport, Error> {
         let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
         let mut recount = quotas.recount();
-        let (entries, expired) = self.flows.sweep(timeouts, now, |flow| {
+        let is_over = |key: &FlowKey, flow: &Flow| is_over(key, flow, timeouts, now);
+        let answered = self.flows.reap(is_over, |flow| {
             if recount.is_needed() && flow.has(Flow::ORIGINAL) {
                 recount.add(flow);
             }
         })?;
         quotas.settle(&recount)?;
         drop(quotas);
-        let (unanswered, given_up) = self.embryonic.sweep(timeouts, now, |_| ())?;
-        let stay = entries.saturating_sub(expired);
+        let embryonic = self.embryonic.reap(is_over, |_| ())?;
+        let stay = answered.entries.saturating_sub(answered.ended);
         Ok(SweepReport {
-            entries: entries + unanswered,
-            expired: expired + given_up,
+            entries: answered.entries + embryonic.entries,
+            expired: answered.ended + embryonic.ended,
             percent: u32::try_from(stay * 100 / self.capacity.max(1)).unwrap_or(100),
         })
-    }
-}
-
-impl Table {
-    /// Gives the number of entries, and of those that were removed.
-    fn sweep(
-        &self,
-        timeouts: &Timeouts,
-        now: u32,
-        mut stays: impl FnMut(&Flow),
-    ) -> Result<(usize, usize), Error> {
-        let (mut entries, mut expired) = (0, 0);
-        let (mut silent, mut over, mut result) = (Vec::new(), Vec::new(), Ok(()));
-        batch::walk(self.fd(), |keys: &[FlowKey], flows: &[Flow]| {
-            entries += keys.len();
-            silent.clear();
-            for (key, flow) in keys.iter().zip(flows) {
-                if is_over(key, flow, timeouts, now) {
-                    silent.push(*key);
-                } else {
-                    stays(flow);
-                }
-            }
-            for some in silent.chunks(AT_ONCE) {
-                over.clear();
-                for key in some {
-                    // A connection may have begun under its tuple just now; or
-                    // it has gone with its twin.
-                    let Some(flow) = self.get(key) else { continue };
-                    // A pair lives as long as either of its directions does.
-                    let twin = nat::twin_key(key, &flow);
-                    let other = self.get(&twin);
-                    let twin_lives =
-                        other.is_some_and(|other| !is_over(&twin, &other, timeouts, now));
-                    if twin_lives || !is_over(key, &flow, timeouts, now) {
-                        stays(&flow);
-                        continue;
-                    }
-                    over.push(*key);
-                    over.extend(other.map(|_| twin));
-                }
-                if !over.is_empty() && result.is_ok() {
-                    result = batch::delete(self.fd(), &over);
-                }
-                expired += over.len();
-            }
-        })
-        .and(result)
-        .map_err(|source| Error::Walk { name: self.name, source })?;
-        Ok((entries, expired))
-    }
-
-    /// Walks over the table and removes what `pick` adds to its last argument,
-    /// some thousands at a time: between a look at an entry and its end lies
-    /// no more than a moment.
-    fn thin_out(
-        &self,
-        mut pick: impl FnMut(&[FlowKey], &[Flow], &mut Vec<FlowKey>),
-    ) -> Result<(), Error> {
-        let (mut over, mut result) = (Vec::new(), Ok(()));
-        batch::walk(self.fd(), |keys, flows| {
-            over.clear();
-            pick(keys, flows, &mut over);
-            if !over.is_empty() && result.is_ok() {
-                result = batch::delete(self.fd(), &over);
-            }
-        })
-        .and(result)
-        .map_err(|source| Error::Walk { name: self.name, source })
-    }
-}
-
-/// What the client of a flow asked for, and who serves it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
-    port: PortKey,
-    translated: bool,
-    /// Whoever answers: of a published port's flow, its container.
-    pub container: Address,
-    pub client: Address,
-}
-
-impl Asked {
-    /// The keys in `PORTS` by which the flow may have come about.
-    pub fn ports(&self) -> impl Iterator<Item = PortKey> {
-        let any = match self.port.addr.family() {
-            Family::V4 => Address::ANY,
-            Family::V6 => Address::ANY6,
-        };
-        // The port of any address is one of the host's: it is translated.
-        let any = self.translated.then_some(PortKey { addr: any, ..self.port });
-        std::iter::once(self.port).chain(any)
-    }
-}
-
-/// What the flow of an entry, of either direction, was opened for.
-pub fn asked(key: &FlowKey, flow: &Flow) -> Asked {
-    let (src, dst) = nat::translated(key, flow);
-    let port = |addr, port| PortKey { addr, port, proto: key.proto, pad: 0 };
-    if flow.has(Flow::ORIGINAL) {
-        Asked {
-            port: port(key.dst, key.dport),
-            translated: flow.has(Flow::REWRITE_DST),
-            container: dst,
-            client: key.src,
-        }
-    } else {
-        Asked {
-            port: port(src, flow.sport),
-            translated: flow.has(Flow::REWRITE_SRC),
-            container: key.src,
-            client: dst,
-        }
     }
 }
 
@@ -286,63 +137,4 @@ fn is_over(key: &FlowKey, flow: &Flow, timeouts: &Timeouts, now: u32) -> bool {
     let timeout = timeouts.of(key.proto, State::from_u8(flow.state));
     // A packet may have come since `now` was read.
     now.saturating_sub(flow.last_seen) > timeout
-}
-
-#[cfg(test)]
-mod tests {
-    use netd_common::abi::{Be16, Zone, wire::PROTO_TCP};
-
-    use super::*;
-
-    const CLIENT: Address = Address::v4([192, 0, 2, 7]);
-    const HOST: Address = Address::v4([192, 0, 2, 1]);
-    const CONTAINER: Address = Address::v4([172, 17, 0, 2]);
-
-    fn key(src: Address, sport: u16, dst: Address, dport: u16) -> FlowKey {
-        let (sport, dport) = (Be16::from_host(sport), Be16::from_host(dport));
-        FlowKey { src, dst, sport, dport, proto: PROTO_TCP, zone: Zone::Uplink as u8, pad: 0 }
-    }
-
-    fn flow(addr: Address, flags: u8, sport: u16, dport: u16) -> Flow {
-        let (sport, dport) = (Be16::from_host(sport), Be16::from_host(dport));
-        Flow { addr, flags, sport, dport, ..Flow::default() }
-    }
-
-    fn port(addr: Address, port: u16) -> PortKey {
-        PortKey { addr, port: Be16::from_host(port), proto: PROTO_TCP, pad: 0 }
-    }
-
-    #[test]
-    fn both_directions_tell_the_published_port_that_they_are_of() {
-        let original = flow(CONTAINER, Flow::ORIGINAL | Flow::REWRITE_DST, 4000, 80);
-        let there = asked(&key(CLIENT, 4000, HOST, 8080), &original);
-        let reply = flow(HOST, Flow::REWRITE_SRC, 8080, 4000);
-        let back = asked(&key(CONTAINER, 80, CLIENT, 4000), &reply);
-        assert_eq!(there, back);
-        assert_eq!((there.container, there.client), (CONTAINER, CLIENT));
-        let ports: Vec<_> = there.ports().collect();
-        assert_eq!(ports, [port(HOST, 8080), port(Address::ANY, 8080)]);
-    }
-
-    #[test]
-    fn a_container_that_reaches_itself_is_the_client() {
-        let gateway = Address::v4([172, 17, 0, 1]);
-        let to_self = Flow::REWRITE_SRC | Flow::REWRITE_DST | Flow::TO_SELF;
-        let original = flow(gateway, Flow::ORIGINAL | to_self, 4000, 80);
-        let reply = flow(HOST, to_self, 8080, 4000);
-        for asked in [
-            asked(&key(CONTAINER, 4000, HOST, 8080), &original),
-            asked(&key(CONTAINER, 80, gateway, 4000), &reply),
-        ] {
-            assert_eq!((asked.container, asked.client), (CONTAINER, CONTAINER));
-            assert_eq!(asked.ports().next(), Some(port(HOST, 8080)));
-        }
-    }
-
-    #[test]
-    fn who_comes_to_a_containers_own_address_came_by_no_port_of_the_host() {
-        let direct = flow(Address::ANY, Flow::ORIGINAL, 4000, 80);
-        let asked = asked(&key(CLIENT, 4000, CONTAINER, 80), &direct);
-        assert_eq!(asked.ports().collect::<Vec<_>>(), [port(CONTAINER, 80)]);
-    }
 }

@@ -74,7 +74,7 @@ impl Datapath {
         }
         chain_slow_programs(&mut ebpf)?;
         load_xdp(&mut ebpf)?;
-        let flows = Arc::new(FlowTables::open(&mut ebpf, pins.path())?);
+        let flows = Arc::new(FlowTables::open(pins.path())?);
         let tables = Tables::open(&mut ebpf)?;
         let is_new = tables.is_new()?;
         let allow = AllowLists::open(&mut ebpf)?;

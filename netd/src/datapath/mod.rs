@@ -3,7 +3,7 @@
 
 mod allow;
 mod attach;
-mod batch;
+mod bpf;
 mod bpffs;
 mod cgroup;
 mod events;

@@ -13,7 +13,7 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use netd_common::abi::{Flow, FlowKey, names};
 
 use super::{
-    Error, batch,
+    Error, bpf,
     bpffs::failed as pins_failed,
     tables::{failed, pinned},
 };
@@ -125,7 +125,7 @@ fn walk(
     name: &'static str,
     visit: impl FnMut(&[FlowKey], &[Flow]),
 ) -> Result<(), Error> {
-    batch::walk(table.fd().as_fd(), visit).map_err(|source| Error::Walk { name, source })
+    bpf::walk(table.fd().as_fd(), visit).map_err(|source| Error::Walk { name, source })
 }
 
 fn is(error: &MapError, errno: i32) -> bool {

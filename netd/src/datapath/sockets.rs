@@ -18,7 +18,7 @@ use netd_common::{
 use super::{
     Error,
     allow::AllowLists,
-    batch,
+    bpf,
     tables::{failed, pinned},
 };
 
@@ -76,7 +76,7 @@ impl SocketTable {
 
     fn entries(&self) -> Result<Vec<(SocketKey, SocketPeer)>, Error> {
         let mut found = Vec::new();
-        batch::walk(self.data.fd().as_fd(), |keys: &[SocketKey], peers: &[SocketPeer]| {
+        bpf::walk(self.data.fd().as_fd(), |keys: &[SocketKey], peers: &[SocketPeer]| {
             found.extend(keys.iter().copied().zip(peers.iter().copied()));
         })
         .map_err(|source| Error::Walk { name: names::SOCKETS, source })?;
@@ -84,7 +84,7 @@ impl SocketTable {
     }
 
     pub fn forget(&self, keys: &[SocketKey]) -> Result<(), Error> {
-        batch::delete(self.data.fd().as_fd(), keys)
+        bpf::delete(self.data.fd().as_fd(), keys)
             .map_err(|source| Error::Walk { name: names::SOCKETS, source })
     }
 }

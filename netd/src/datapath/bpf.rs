@@ -1,5 +1,5 @@
-//! Batched map access: bpf(2)'s `BPF_MAP_LOOKUP_BATCH` and
-//! `BPF_MAP_DELETE_BATCH` (Linux 5.6), which aya does not have.
+//! bpf(2)'s commands on maps that aya does not have: batches (Linux 5.6), and to
+//! take an entry out, which in hash maps is one step since Linux 5.14.
 
 use std::{
     io,
@@ -8,10 +8,27 @@ use std::{
 
 use aya::Pod;
 
+/// `enum bpf_cmd` (include/uapi/linux/bpf.h).
+const LOOKUP: libc::c_long = 1;
+const UPDATE: libc::c_long = 2;
+const LOOKUP_AND_DELETE: libc::c_long = 21;
 const LOOKUP_BATCH: libc::c_long = 24;
 const DELETE_BATCH: libc::c_long = 27;
 
-/// `union bpf_attr`, member `batch` (include/uapi/linux/bpf.h).
+/// Only where there is none.
+const NOEXIST: u64 = 1;
+
+/// `union bpf_attr`, the member of `BPF_MAP_*_ELEM`.
+#[repr(C)]
+struct Entry {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr`, member `batch`.
 #[repr(C)]
 #[derive(Default)]
 struct Batch {
@@ -27,13 +44,56 @@ struct Batch {
     flags: u64,
 }
 
-fn bpf(command: libc::c_long, attr: &mut Batch) -> io::Result<()> {
+trait Attr {}
+impl Attr for Entry {}
+impl Attr for Batch {}
+
+fn bpf<A: Attr>(command: libc::c_long, attr: &mut A) -> io::Result<()> {
     // SAFETY: `attr` is the kernel's layout; its pointers are the callers'
-    // live buffers, `count` elements long.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<Batch>())
-    };
+    // live buffers, of the map's sizes and as many as they say.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The value under `key`, if any.
+pub(super) fn get<K: Pod, V: Pod + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    fetch(LOOKUP, map, key)
+}
+
+/// Takes out of a hash map what is under `key`, if anything: the value is what
+/// was there to the last.
+pub(super) fn take<K: Pod, V: Pod + Default>(
+    map: BorrowedFd<'_>,
+    key: &K,
+) -> io::Result<Option<V>> {
+    fetch(LOOKUP_AND_DELETE, map, key)
+}
+
+fn fetch<K: Pod, V: Pod + Default>(
+    command: libc::c_long,
+    map: BorrowedFd<'_>,
+    key: &K,
+) -> io::Result<Option<V>> {
+    let mut value = V::default();
+    match bpf(command, &mut entry(map, key, (&raw mut value) as u64, 0)) {
+        Ok(()) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts `value` in, unless there is one already.
+pub(super) fn put_new<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    match bpf(UPDATE, &mut entry(map, key, std::ptr::from_ref(value) as u64, NOEXIST)) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        result => result,
+    }
+}
+
+fn entry<K>(map: BorrowedFd<'_>, key: &K, value: u64, flags: u64) -> Entry {
+    let map_fd = map.as_raw_fd().cast_unsigned();
+    Entry { map_fd, pad: 0, key: std::ptr::from_ref(key) as u64, value, flags }
 }
 
 /// Calls `visit` with the entries of a hash map, some thousands at a time.
