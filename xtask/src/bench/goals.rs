@@ -16,6 +16,8 @@ pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) goal: String,
     pub(crate) measured: Option<Estimate>,
+    /// What `direct` has in netd's place: no network can be much better.
+    pub(crate) limit: Option<Estimate>,
     pub(crate) unit: String,
     pub(crate) verdict: Verdict,
 }
@@ -131,7 +133,10 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
             let measured = results.ratio(Contender::Netd, other, cell);
             let Cell { path, measure, .. } = cell;
             let what = format!("{}, {}: netd ÷ {}", path.title(), measure.title(), other.name());
-            rows.push(row(what, Bound::AtLeast(least), measured, "×"));
+            let limit = (other != Contender::Direct)
+                .then(|| results.ratio(Contender::Direct, other, cell))
+                .flatten();
+            rows.push(Row { limit, ..row(what, Bound::AtLeast(least), measured, "×") });
         }
     }
     rows.extend(of_growth(results));
@@ -140,7 +145,7 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
 
 fn row(what: String, bound: Bound, measured: Option<Estimate>, unit: &str) -> Row {
     let (goal, verdict) = (bound.title(), bound.judge(measured));
-    Row { what, goal, measured, unit: unit.to_owned(), verdict }
+    Row { what, goal, measured, limit: None, unit: unit.to_owned(), verdict }
 }
 
 fn of_growth(results: &Results) -> Vec<Row> {

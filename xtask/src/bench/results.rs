@@ -139,8 +139,12 @@ impl Results {
     }
 
     pub(crate) fn grown(&self, contender: Contender, what: &str, at: u64) -> Option<Estimate> {
-        let of = |g: &&Growth| g.contender == contender && g.what == what && g.at == at;
-        estimate(self.growth.iter().filter(of).flat_map(|growth| growth.values.clone()).collect())
+        estimate(self.growth_of(contender, what, at)?.to_vec())
+    }
+
+    fn growth_of(&self, contender: Contender, what: &str, at: u64) -> Option<&[f64]> {
+        let is = |g: &&Growth| g.contender == contender && g.what == what && g.at == at;
+        self.growth.iter().find(is).map(|growth| growth.values.as_slice())
     }
 
     /// One's figure by another's, where both were measured in turn: of each
@@ -151,10 +155,7 @@ impl Results {
         one: (Contender, u64),
         other: (Contender, u64),
     ) -> Option<Estimate> {
-        let of = |(contender, at)| {
-            let is = move |g: &&Growth| g.contender == contender && g.what == what && g.at == at;
-            self.growth.iter().find(is).map(|growth| growth.values.as_slice())
-        };
+        let of = |(contender, at)| self.growth_of(contender, what, at);
         let pairs = of(one)?.iter().zip(of(other)?);
         estimate(pairs.filter(|(_, other)| **other > 0.0).map(|(one, other)| one / other).collect())
     }

@@ -43,10 +43,11 @@ pub(super) fn write(results: &Results) -> Result<()> {
     fs::write(shell::root().join(FILE), json)?;
     let table = tables::goals(results);
     let text = format!(
-        "# netd's goals\n\n{}\n\n\
+        "# netd's goals\n\n{}\n\n{}\n\n\
          *Met*: the median reaches the goal. *Within noise*: it does not, but the interval has it. \
          *Short*: the whole interval misses it.\n\n{}",
         introduction(results).join("\n\n"),
+        table.note,
         table.markdown()
     );
     Ok(fs::write(shell::root().join(TEXT), text)?)

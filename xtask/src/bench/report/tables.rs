@@ -25,16 +25,18 @@ pub(super) fn all(results: &Results) -> Vec<Table> {
 pub(super) fn goals(results: &Results) -> Table {
     let mut table = Table::new(
         "Goals",
-        "Each goal with its measured figure.",
-        ["", "goal", "measured", "verdict"],
+        "Each goal with its measured figure, and what one veth pair, `direct`, has in netd's place: \
+         no network between the two ends can be much better than none.",
+        ["", "goal", "measured", "one veth pair", "verdict"],
     );
+    let figure = |it: Option<Estimate>, unit: &str| {
+        it.map_or_else(|| "–".to_owned(), |it| format!("{} {unit}", spread(it)))
+    };
     table.rows = goals::rows(results)
         .into_iter()
         .map(|row| {
-            let measured = row
-                .measured
-                .map_or_else(|| "–".to_owned(), |it| format!("{} {}", spread(it), row.unit));
-            vec![row.what, row.goal, measured, row.verdict.title().to_owned()]
+            let (measured, limit) = (figure(row.measured, &row.unit), figure(row.limit, &row.unit));
+            vec![row.what, row.goal, measured, limit, row.verdict.title().to_owned()]
         })
         .collect();
     table
