@@ -380,8 +380,9 @@ fn a_sandbox_is_made_and_removed_any_number_of_times() {
             netns::remove(&path).unwrap();
             assert!(!path.exists());
         }
-        assert!(sysctl::ephemeral_ports().unwrap().0 > 0);
-        assert!(sysctl::reserved_ports().unwrap().is_empty());
+        let ports = sysctl::LocalPorts::open().unwrap();
+        assert!(ports.ephemeral().unwrap().0 > 0);
+        assert!(ports.reserved().unwrap().is_empty());
         assert_eq!(sysctl::boot_id().unwrap().len(), 36);
     });
 }

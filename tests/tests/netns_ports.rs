@@ -138,6 +138,18 @@ fn a_bare_container_port_gets_a_free_host_port() {
 }
 
 #[test]
+fn a_free_host_port_is_none_that_the_host_reserves_however_many_it_does() {
+    let net = Topology::new();
+    let agent = net.agent();
+    net.host.set_sysctl("net/ipv4/ip_local_port_range", "40000 40019");
+    let elsewhere: Vec<_> = (0..100).map(|n| (20_000 + 2 * n).to_string()).collect();
+    let reserved = format!("{},40000-40016,40018-40019", elsewhere.join(","));
+    net.host.set_sysctl("net/ipv4/ip_local_reserved_ports", &reserved);
+    agent.container("web", "-p 80");
+    assert_eq!(listed(&agent, "web").iter().map(|row| row.1).collect::<Vec<_>>(), [40_017]);
+}
+
+#[test]
 fn ports_come_and_go_on_a_running_container() {
     let net = Topology::new();
     let agent = net.agent();

@@ -113,9 +113,9 @@ impl Agent {
             addresses: vec![],
             ula: self.ula,
             default_mtu: kernel::survey::ETHERNET_MTU,
-            ephemeral: kernel::sysctl::ephemeral_ports()?,
+            ephemeral: self.local_ports.ephemeral()?,
             avoid_ports: vec![],
-            reserved_ports: kernel::sysctl::reserved_ports()?,
+            reserved_ports: self.local_ports.reserved()?,
             netns_dir: self.paths.netns_dir(),
             containers_dir: self.paths.containers_dir(),
             host_netns: kernel::netns::own(),
@@ -156,7 +156,7 @@ impl Agent {
                 .filter(|address| !address.is_loopback())
                 .collect(),
             uplinks: Vec::new(),
-            ephemeral: kernel::sysctl::ephemeral_ports()?,
+            ephemeral: self.local_ports.ephemeral()?,
             fib_source: datapath::has_fib_source(),
             netns_cookie: kernel::netns::cookie(),
         };

@@ -38,7 +38,7 @@ use crate::{
         docker::engine::{EngineError, View},
     },
     controller::State,
-    kernel::watch,
+    kernel::{sysctl::LocalPorts, watch},
     model::{Config, Id, config::AddressPool},
     paths::Paths,
     store::Store,
@@ -52,6 +52,17 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// Between two looks at the host's routes: the datapath's route generation
 /// has 16 bits and must not come round while a flow may still idle.
 const REFRESH: Duration = Duration::from_millis(125);
+/// A look takes the longer the more endpoints there are, and requests wait for
+/// it: the pause after one is so many times as long as it took,
+const REST: u32 = 9;
+/// but no longer than this.
+const REST_AT_MOST: Duration = Duration::from_secs(2);
+
+/// When the host may be looked at again, after a look from `start` to `end`.
+fn next_look(start: Instant, end: Instant) -> Instant {
+    let rest = (end.duration_since(start) * REST).min(REST_AT_MOST);
+    (start + REFRESH).max(end + rest)
+}
 
 /// What the actor hears from its own tasks.
 #[derive(Debug)]
@@ -73,6 +84,7 @@ struct Agent {
     /// Where IPv6 subnets are cut from by default.
     ula: AddressPool,
     work: work::Work,
+    local_ports: LocalPorts,
     /// What the datapath was last told of the host.
     host: host::Told,
     /// Requests that wait for a container's end.
@@ -103,7 +115,7 @@ impl Agent {
         let mut programs = interval(reconcile::LOOK);
         programs.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh: Option<Instant> = None;
-        let mut refreshed = Instant::now();
+        let mut may_look = Instant::now();
         loop {
             let some_day = Instant::now() + Duration::from_secs(3600);
             let due = refresh.unwrap_or(some_day);
@@ -129,13 +141,14 @@ impl Agent {
                         changes = watch::watch()?;
                         self.reconcile.hear(watch::Event::Resync);
                     }
-                    refresh.get_or_insert((refreshed + REFRESH).max(Instant::now()));
+                    refresh.get_or_insert(may_look.max(Instant::now()));
                 }
                 () = tokio::time::sleep_until(due), if refresh.is_some() => {
-                    (refresh, refreshed) = (None, Instant::now());
+                    let start = Instant::now();
                     if let Err(error) = self.follow().await {
                         tracing::error!("failed to follow the host's links: {error:#}");
                     }
+                    (refresh, may_look) = (None, next_look(start, Instant::now()));
                 }
                 () = tokio::time::sleep_until(settling.unwrap_or(some_day)), if settling.is_some() => {
                     self.work.settle();
@@ -203,4 +216,21 @@ fn channels() -> (Handle, mpsc::Receiver<Request>, mpsc::Sender<Notice>, mpsc::R
     let (handle, requests) = Handle::channel(64);
     let (notify, notices) = mpsc::channel(1024);
     (handle, requests, notify, notices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_at_the_host_leave_time_for_requests() {
+        let start = Instant::now();
+        let after = |took: u64| {
+            let end = start + Duration::from_millis(took);
+            next_look(start, end).duration_since(start).as_millis()
+        };
+        assert_eq!(after(2), 125);
+        assert_eq!(after(30), 300);
+        assert_eq!(after(1000), 3000);
+    }
 }

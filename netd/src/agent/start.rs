@@ -15,7 +15,7 @@ use crate::{
     controller::{self, Op},
     datapath::{self, AttachMode, Datapath, Others},
     executor::Effects as _,
-    kernel::{self, KernelEffects, process},
+    kernel::{self, KernelEffects, process, sysctl::LocalPorts},
     model::{
         Config, ContainerState, Endpoint, Id, Owner, Process,
         config::{ConfigFile, PoolEntry},
@@ -160,6 +160,7 @@ impl Agent {
         );
         let store = Store::open(&paths.store()).map_err(ServiceError::from)?;
         let boot_id = super::faults::boot_id()?;
+        let local_ports = LocalPorts::open()?;
         let rebooted = store.rebooted(&boot_id).map_err(ServiceError::from)?;
         let state = store.load().map_err(ServiceError::from)?;
         let ula = host::unique_local_pool(&paths, &store)?;
@@ -185,6 +186,7 @@ impl Agent {
             store,
             ula,
             work: Work::new(KernelEffects::new()?, datapath, Arc::clone(&swept)),
+            local_ports,
             host: host::Told::default(),
             waiting: std::collections::HashMap::new(),
             notices,

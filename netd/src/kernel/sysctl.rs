@@ -3,12 +3,16 @@
 //! because it runs containers.
 //!
 //! `/proc/sys/net` shows the network namespace of the thread that opens it,
-//! so these calls are not to be handed to another thread.
+//! so these calls are not to be handed to another thread. To find a file there
+//! takes the kernel the longer the more namespaces there are (one chain of its
+//! hash has the files of all that are named alike): each is opened once.
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs::{self, File, OpenOptions},
+    io,
     ops::RangeInclusive,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -37,7 +41,10 @@ pub fn forwards6(link: &IfName) -> bool {
 }
 
 fn is_unless_gone(key: &Path) -> bool {
-    is(key, "1") || !key.exists()
+    match File::open(key) {
+        Ok(file) => text(&file).is_ok_and(|now| now.trim() == "1"),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// Announces the link's addresses when it comes up (gratuitous ARP).
@@ -48,8 +55,7 @@ pub fn enable_arp_notify(link: &IfName) -> Result<(), Error> {
 /// Switches IPv6 off on a link; on a host without IPv6, or with an MTU that
 /// is too small for it, it is off already.
 pub fn disable_ipv6(link: &IfName) -> Result<(), Error> {
-    let key = conf("ipv6", link, "disable_ipv6");
-    if key.exists() { write(&key, "1") } else { Ok(()) }
+    write_if_there(&conf("ipv6", link, "disable_ipv6"), "1")
 }
 
 /// Switches IPv6 on, whatever `net.ipv6.conf.default` says of new links. The
@@ -64,8 +70,7 @@ pub fn enable_ipv6(link: &IfName) -> Result<(), Error> {
 /// Gives the loopback its `::1`, where `net.ipv6.conf.default` has IPv6 off
 /// and the host has it at all.
 pub fn enable_loopback_ipv6() -> Result<(), Error> {
-    let key = Path::new("/proc/sys/net/ipv6/conf/lo/disable_ipv6");
-    if key.exists() { write(key, "0") } else { Ok(()) }
+    write_if_there(Path::new("/proc/sys/net/ipv6/conf/lo/disable_ipv6"), "0")
 }
 
 /// Lets IPv6 packets that come in over this link be forwarded.
@@ -85,8 +90,7 @@ pub fn enable_forwarding6(link: &IfName) -> Result<(), Error> {
     }
     // Since Linux 6.17. Before, only `conf.all` counts in the stack; the
     // datapath's route look-ups ask the link alone.
-    let force = conf("ipv6", link, "force_forwarding");
-    if force.exists() { write(&force, "1") } else { Ok(()) }
+    write_if_there(&conf("ipv6", link, "force_forwarding"), "1")
 }
 
 /// `accept_ra` of every other link where it is 1 and a router was heard.
@@ -130,16 +134,31 @@ pub fn enable_ndisc_notify(link: &IfName) -> Result<(), Error> {
     write(&conf("ipv6", link, "ndisc_notify"), "1")
 }
 
-/// The ports that the kernel gives to sockets that name none.
-pub fn ephemeral_ports() -> Result<(u16, u16), Error> {
-    let text = read(PORT_RANGE)?;
-    parse_pair(&text).ok_or_else(|| Error::Parse { path: PORT_RANGE.into(), text })
+/// The ports that the kernel gives to sockets that name none, and those that it
+/// gives to nobody who doesn't name them: as they are at the time of asking, of
+/// the namespace that this was opened in.
+#[derive(Debug)]
+pub struct LocalPorts {
+    range: File,
+    reserved: File,
 }
 
-/// The ports that the kernel gives to nobody who doesn't name them.
-pub fn reserved_ports() -> Result<Vec<RangeInclusive<u16>>, Error> {
-    let text = read(RESERVED_PORTS)?;
-    parse_ranges(&text).ok_or_else(|| Error::Parse { path: RESERVED_PORTS.into(), text })
+impl LocalPorts {
+    pub fn open() -> Result<Self, Error> {
+        let open = |path: &'static str| File::open(path).map_err(unreadable(path));
+        Ok(Self { range: open(PORT_RANGE)?, reserved: open(RESERVED_PORTS)? })
+    }
+
+    /// The first and the last.
+    pub fn ephemeral(&self) -> Result<(u16, u16), Error> {
+        let text = text(&self.range).map_err(unreadable(PORT_RANGE))?;
+        parse_pair(&text).ok_or_else(|| Error::Parse { path: PORT_RANGE.into(), text })
+    }
+
+    pub fn reserved(&self) -> Result<Vec<RangeInclusive<u16>>, Error> {
+        let text = text(&self.reserved).map_err(unreadable(RESERVED_PORTS))?;
+        parse_ranges(&text).ok_or_else(|| Error::Parse { path: RESERVED_PORTS.into(), text })
+    }
 }
 
 /// The id of the host's current boot.
@@ -153,24 +172,59 @@ fn conf(family: &str, link: &IfName, key: &str) -> PathBuf {
 }
 
 fn write(path: &Path, value: &str) -> Result<(), Error> {
-    // Reading first spares the write where nothing changes, and lets a
-    // read-only /proc/sys do that says what we want already.
-    if is(path, value) {
-        return Ok(());
-    }
-    fs::write(path, value).map_err(|source| Error::Sysctl {
+    set(path, value).map_err(|source| Error::Sysctl {
         path: path.to_owned(),
         value: value.to_owned(),
         source,
     })
 }
 
-fn is(path: &Path, value: &str) -> bool {
-    fs::read_to_string(path).is_ok_and(|now| now.trim() == value)
+/// As [`write`], if the kernel has such a knob.
+fn write_if_there(path: &Path, value: &str) -> Result<(), Error> {
+    match write(path, value) {
+        Err(Error::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
-fn read(path: &str) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source: io::Error| Error::Read { path: path.into(), source })
+/// Reading first spares the write where nothing changes, and lets a read-only
+/// `/proc/sys` do that says what we want already.
+fn set(path: &Path, value: &str) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+        Err(_) if is(path, value) => return Ok(()),
+        opened => opened?,
+    };
+    if text(&file)?.trim() == value {
+        return Ok(());
+    }
+    file.write_all_at(value.as_bytes(), 0)
+}
+
+fn is(path: &Path, value: &str) -> bool {
+    File::open(path).and_then(|file| text(&file)).is_ok_and(|now| now.trim() == value)
+}
+
+/// What a sysctl says now. The kernel tells all of it in one read and nothing
+/// to one that goes on (`proc_do_large_bitmap`, kernel/sysctl.c).
+fn text(file: &File) -> io::Result<String> {
+    let mut buffer = vec![0; 256];
+    loop {
+        let length = file.read_at(&mut buffer, 0)?;
+        if length < buffer.len() {
+            buffer.truncate(length);
+            return String::from_utf8(buffer).map_err(io::Error::other);
+        }
+        buffer.resize(buffer.len() * 8, 0);
+    }
+}
+
+fn read(path: &'static str) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(unreadable(path))
+}
+
+fn unreadable(path: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Read { path: path.into(), source }
 }
 
 fn parse_pair(text: &str) -> Option<(u16, u16)> {
