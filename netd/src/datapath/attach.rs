@@ -75,6 +75,8 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 /// The programs on a link.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
+    /// The link's, when they were put there.
+    ifindex: u32,
     pub(super) all: Vec<(Direction, &'static str)>,
     pub(super) in_filters: bool,
 }
@@ -155,16 +157,23 @@ impl Links {
             AttachMode::Clsact => self.filter_for_link(link, ifindex, direction, program),
         }
         .map_err(not_attached(program, link))?;
-        self.remember(link, direction, program);
+        self.remember(link, ifindex, direction, program);
         Ok(placed)
     }
 
-    pub(super) fn remember(&mut self, link: &str, direction: Direction, program: &'static str) {
+    pub(super) fn remember(
+        &mut self,
+        link: &str,
+        ifindex: u32,
+        direction: Direction,
+        program: &'static str,
+    ) {
         let in_filters = self.mode == AttachMode::Clsact;
-        let programs = || Programs { all: Vec::new(), in_filters };
-        let programs = &mut self.attached.entry(link.to_owned()).or_insert_with(programs).all;
-        if !programs.contains(&(direction, program)) {
-            programs.push((direction, program));
+        let programs = || Programs { ifindex, all: Vec::new(), in_filters };
+        let programs = self.attached.entry(link.to_owned()).or_insert_with(programs);
+        programs.ifindex = ifindex;
+        if !programs.all.contains(&(direction, program)) {
+            programs.all.push((direction, program));
         }
     }
 
@@ -283,7 +292,7 @@ impl Links {
             .filter(|(link, programs)| linked || (programs.in_filters && hit(link)));
         let again: Vec<_> =
             again.map(|(link, programs)| (link.clone(), programs.clone())).collect();
-        for (link, Programs { all, in_filters }) in again {
+        for (link, Programs { all, in_filters, .. }) in again {
             for (direction, program) in all {
                 // A moment later its end is told.
                 let Ok(ifindex) = if_nametoindex(link.as_str()) else { continue };
@@ -316,8 +325,7 @@ impl Links {
         let programs = self.attached.remove(link);
         self.unsettled.retain(|unsettled| unsettled != link);
         let Ok(ifindex) = if_nametoindex(link) else {
-            self.forget_xdp(|ifindex| !exists(ifindex));
-            return self.forget_dead_pins();
+            return self.forget_gone(programs.map(|programs| programs.ifindex));
         };
         self.detach_xdp(ifindex)?;
         if let Some(programs) = programs.filter(|programs| programs.in_filters) {
@@ -326,8 +334,12 @@ impl Links {
                 let _ = remove_filter(link, direction);
             }
         }
+        self.let_go(ifindex)
+    }
+
+    /// Lets go of the programs of one link, an earlier agent's too.
+    fn let_go(&mut self, ifindex: u32) -> Result<(), Error> {
         match self.mode {
-            // An earlier agent's too.
             AttachMode::Tcx => Hook::TC
                 .into_iter()
                 .try_for_each(|hook| self.held.let_go(pin_name(ifindex, hook.name()))),
@@ -345,9 +357,21 @@ impl Links {
         self.each_pin(|_| true)
     }
 
-    /// Removes the pins of links that no longer exist.
-    fn forget_dead_pins(&mut self) -> Result<(), Error> {
-        self.each_pin(|ifindex| !exists(ifindex))
+    /// Forgets a link that no longer exists; if it is not known which that was,
+    /// every one.
+    fn forget_gone(&mut self, ifindex: Option<u32>) -> Result<(), Error> {
+        match ifindex {
+            // Renamed, or another has its index by now.
+            Some(ifindex) if exists(ifindex) => Ok(()),
+            Some(ifindex) => {
+                self.detach_xdp(ifindex)?;
+                self.let_go(ifindex)
+            }
+            None => {
+                self.forget_xdp(|ifindex| !exists(ifindex));
+                self.each_pin(|ifindex| !exists(ifindex))
+            }
+        }
     }
 
     fn each_pin(&mut self, unwanted: impl Fn(u32) -> bool) -> Result<(), Error> {

@@ -52,7 +52,7 @@ impl Links {
         if !there && self.filter(link, direction, program).is_err() {
             return self.attach(link, direction, program).map(drop);
         }
-        self.remember(link, direction, program);
+        self.remember(link, ifindex, direction, program);
         if !there || half_way {
             self.settle_later(link, half_way);
         }
