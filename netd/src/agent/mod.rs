@@ -56,7 +56,7 @@ const REFRESH: Duration = Duration::from_millis(125);
 /// it: the pause after one is so many times as long as it took,
 const REST: u32 = 9;
 /// but no longer than this.
-const REST_AT_MOST: Duration = Duration::from_secs(2);
+const REST_AT_MOST: Duration = Duration::from_millis(800);
 
 /// When the host may be looked at again, after a look from `start` to `end`.
 fn next_look(start: Instant, end: Instant) -> Instant {
@@ -231,6 +231,6 @@ mod tests {
         };
         assert_eq!(after(2), 125);
         assert_eq!(after(30), 300);
-        assert_eq!(after(1000), 3000);
+        assert_eq!(after(1000), 1800);
     }
 }
