@@ -41,8 +41,8 @@ pub fn forwards6(link: &IfName) -> bool {
 }
 
 fn is_unless_gone(key: &Path) -> bool {
-    match File::open(key) {
-        Ok(file) => text(&file).is_ok_and(|now| now.trim() == "1"),
+    match now(key) {
+        Ok(now) => now.trim() == "1",
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
@@ -191,7 +191,6 @@ fn write_if_there(path: &Path, value: &str) -> Result<(), Error> {
 /// `/proc/sys` do that says what we want already.
 fn set(path: &Path, value: &str) -> io::Result<()> {
     let file = match OpenOptions::new().read(true).write(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
         Err(_) if is(path, value) => return Ok(()),
         opened => opened?,
     };
@@ -202,7 +201,11 @@ fn set(path: &Path, value: &str) -> io::Result<()> {
 }
 
 fn is(path: &Path, value: &str) -> bool {
-    File::open(path).and_then(|file| text(&file)).is_ok_and(|now| now.trim() == value)
+    now(path).is_ok_and(|now| now.trim() == value)
+}
+
+fn now(path: &Path) -> io::Result<String> {
+    text(&File::open(path)?)
 }
 
 /// What a sysctl says now. The kernel tells all of it in one read and nothing
