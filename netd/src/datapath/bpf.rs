@@ -15,8 +15,9 @@ const LOOKUP_AND_DELETE: libc::c_long = 21;
 const LOOKUP_BATCH: libc::c_long = 24;
 const DELETE_BATCH: libc::c_long = 27;
 
-/// Only where there is none.
-const NOEXIST: u64 = 1;
+/// Only where there is none, only where there is one.
+pub(super) const NOEXIST: u64 = 1;
+pub(super) const EXIST: u64 = 2;
 
 /// `union bpf_attr`, the member of `BPF_MAP_*_ELEM`.
 #[repr(C)]
@@ -83,11 +84,12 @@ fn fetch<K: Pod, V: Pod + Default>(
     }
 }
 
-/// Puts `value` in, unless there is one already.
-pub(super) fn put_new<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+/// Puts `value` in; `false`: there is one already, which stays.
+pub(super) fn put_new<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<bool> {
     match bpf(UPDATE, &mut entry(map, key, std::ptr::from_ref(value) as u64, NOEXIST)) {
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-        result => result,
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

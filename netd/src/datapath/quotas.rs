@@ -10,12 +10,9 @@ use netd_common::{
 
 use super::{
     Error,
+    bpf::{EXIST, NOEXIST},
     tables::{failed, gone, pinned},
 };
-
-/// bpf(2): only where there is none, only where there is one.
-const NOEXIST: u64 = 1;
-const EXIST: u64 = 2;
 
 pub struct Quotas {
     quotas: BpfHashMap<MapData, u32, Quota>,

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{MapData, MapError};
 use netd_common::abi::{Flow, FlowKey, names};
 
 use super::{
@@ -17,9 +17,6 @@ use super::{
     bpffs::failed as pins_failed,
     tables::{failed, pinned},
 };
-
-/// bpf(2): only where there is none.
-const NOEXIST: u64 = 1;
 
 /// Where the old tables are pinned while their flows move.
 const TABLES: [(&str, &str); 2] =
@@ -63,16 +60,13 @@ impl Resize {
                 continue;
             }
             let old = pinned(&self.pins, old)?;
-            let data = pinned(&self.pins, name)?;
-            let map = if name == names::FLOWS { Map::HashMap(data) } else { Map::LruHashMap(data) };
-            let mut new: HashMap<_, FlowKey, Flow> = map.try_into().map_err(failed(name))?;
+            let new = pinned(&self.pins, name)?;
             let mut result = Ok(());
             walk(&old, name, |keys, flows| {
                 for (key, flow) in keys.iter().zip(flows) {
-                    match new.insert(key, flow, NOEXIST) {
-                        Ok(()) => copied += 1,
-                        Err(error) if is(&error, libc::EEXIST) => {}
-                        Err(error) => result = Err(error),
+                    match bpf::put_new(new.fd().as_fd(), key, flow) {
+                        Ok(is_new) => copied += usize::from(is_new),
+                        Err(error) => result = Err(MapError::IoError(error)),
                     }
                 }
             })?;
@@ -126,8 +120,4 @@ fn walk(
     visit: impl FnMut(&[FlowKey], &[Flow]),
 ) -> Result<(), Error> {
     bpf::walk(table.fd().as_fd(), visit).map_err(|source| Error::Walk { name, source })
-}
-
-fn is(error: &MapError, errno: i32) -> bool {
-    matches!(error, MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(errno))
 }

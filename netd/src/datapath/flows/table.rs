@@ -63,7 +63,7 @@ impl Table {
     }
 
     fn put_back(&self, key: &FlowKey, flow: &Flow) -> Result<(), Error> {
-        bpf::put_new(self.fd(), key, flow).map_err(|source| self.failed(source))
+        bpf::put_new(self.fd(), key, flow).map(drop).map_err(|source| self.failed(source))
     }
 
     pub(super) fn walk(&self, mut visit: impl FnMut(&FlowKey, &Flow)) -> Result<(), Error> {
