@@ -24,6 +24,9 @@ pub enum State {
     /// Answered once, which may have been all: whoever asked has not spoken
     /// again (TCP: `SYN_RECV`).
     Answered = 5,
+    /// A SYN has begun a connection in the place of one that was over (TCP:
+    /// `SYN_SENT` and `SYN_RECV`).
+    Reopened = 6,
 }
 
 impl State {
@@ -42,6 +45,7 @@ impl State {
             3 => Self::Closing,
             4 => Self::Reset,
             5 => Self::Answered,
+            6 => Self::Reopened,
             _ => Self::Established,
         }
     }
@@ -49,10 +53,10 @@ impl State {
     /// As `netd flows` prints it, in Linux's words where they fit.
     pub const fn name(self, proto: u8) -> &'static str {
         match (self, proto) {
-            (Self::New, PROTO_TCP) => "SYN_SENT",
+            (Self::New | Self::Reopened, PROTO_TCP) => "SYN_SENT",
             (Self::New, _) => "UNREPLIED",
             (Self::Answered, PROTO_TCP) => "SYN_RECV",
-            (Self::Answered | Self::Established, _) => "ESTABLISHED",
+            (Self::Answered | Self::Established | Self::Reopened, _) => "ESTABLISHED",
             (Self::HalfClosed, _) => "HALF_CLOSED",
             (Self::Closing, _) => "CLOSING",
             (Self::Reset, _) => "RESET",
@@ -83,7 +87,9 @@ pub const fn restarts(state: u8, tcp_flags: u8) -> bool {
 /// by all others it stays ([`Next::Stay`]).
 #[inline(always)]
 pub const fn may_move(state: u8, tcp_flags: u8) -> bool {
-    tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) != 0 || state == State::Reset as u8
+    tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST) != 0
+        || state == State::Reset as u8
+        || state == State::Reopened as u8
 }
 
 /// Of a segment that [`restarts`] nothing. `own_fin`, `twin_fin`: whether this and
@@ -91,6 +97,7 @@ pub const fn may_move(state: u8, tcp_flags: u8) -> bool {
 #[inline(always)]
 pub const fn next(state: State, tcp_flags: u8, own_fin: bool, twin_fin: bool) -> Next {
     let (rst, fin) = (tcp_flags & TCP_RST != 0, tcp_flags & TCP_FIN != 0);
+    let shakes_hands = tcp_flags & TCP_SYN != 0;
     match state {
         _ if rst => Next::Become { state: State::Reset, fin: own_fin },
         _ if fin && twin_fin => Next::Become { state: State::Closing, fin: true },
@@ -100,7 +107,8 @@ pub const fn next(state: State, tcp_flags: u8, own_fin: bool, twin_fin: bool) ->
         State::Reset if own_fin || twin_fin => {
             Next::Become { state: State::HalfClosed, fin: own_fin }
         }
-        State::Reset => Next::Become { state: State::Established, fin: false },
+        State::Reopened if shakes_hands => Next::Stay,
+        State::Reset | State::Reopened => Next::Become { state: State::Established, fin: false },
         State::New | State::Answered | State::Established | State::HalfClosed => Next::Stay,
     }
 }
@@ -137,7 +145,8 @@ impl Timeouts {
             (PROTO_TCP, State::New | State::Answered) => self.tcp_new,
             (PROTO_TCP, State::Established) => self.tcp_established,
             (PROTO_TCP, State::HalfClosed) => self.tcp_half_closed,
-            (PROTO_TCP, State::Closing | State::Reset) => self.tcp_closing,
+            // A SYN gives what was over no more time than it had.
+            (PROTO_TCP, State::Closing | State::Reset | State::Reopened) => self.tcp_closing,
             (1 | 58, _) => self.icmp,
             (_, State::New) => self.new,
             (_, _) => self.established,
@@ -159,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_cannot_move_a_flow_leaves_it_as_it_is() {
-        for (state, flags) in (0..=5).flat_map(|state| (0..64).map(move |flags| (state, flags))) {
+        for (state, flags) in (0..=6).flat_map(|state| (0..64).map(move |flags| (state, flags))) {
             let moves = restarts(state, flags)
                 || [(false, false), (false, true), (true, false), (true, true)].iter().any(
                     |(own, twin)| next(State::from_u8(state), flags, *own, *twin) != Next::Stay,
@@ -178,6 +187,16 @@ mod tests {
         assert!(!restarts(State::Established as u8, TCP_SYN));
         assert_eq!(next(State::Established, TCP_SYN, false, false), Next::Stay);
         assert_eq!(next(State::Closing, TCP_SYN | TCP_ACK, true, true), Next::Stay);
+    }
+
+    #[test]
+    fn a_reopened_flow_is_established_when_its_hands_are_shaken() {
+        for flags in [TCP_SYN, TCP_SYN | TCP_ACK] {
+            assert_eq!(next(State::Reopened, flags, false, false), Next::Stay);
+        }
+        let goes_on = next(State::Reopened, TCP_ACK, false, false);
+        assert_eq!(goes_on, Next::Become { state: State::Established, fin: false });
+        assert!(!restarts(State::Reopened as u8, TCP_SYN));
     }
 
     #[test]

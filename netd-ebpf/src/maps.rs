@@ -5,7 +5,7 @@
 //! an insert never fails for want of memory in the middle of a packet.
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
+    bindings::{BPF_EXIST, BPF_NOEXIST},
     macros::map,
     maps::{
         Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf,
@@ -199,6 +199,11 @@ impl Tables for Host {
     #[inline(always)]
     fn claim_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool {
         FLOWS.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn replace_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool {
+        FLOWS.insert(key, flow, u64::from(BPF_EXIST)).is_ok()
     }
 
     #[inline(always)]

@@ -2,7 +2,9 @@
 //! directions into `EMBRYONIC`, each under a key that no other flow has.
 
 use super::{
-    Scratch, policy,
+    Scratch,
+    flow::{self, Pair},
+    policy,
     quota::{self, Parties},
 };
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
         Address, Be16, Endpoint, Flow, FlowKey, Network, PortTarget,
         wire::{ETHERNET_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP},
     },
+    conntrack::State,
     nat,
     packet::{Headers, Kind},
     tables::{Journey, Turn, World},
@@ -131,11 +134,12 @@ impl Flow {
 /// Undecided: the flow is open.
 #[inline(never)]
 pub(super) fn claim<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
-    let Scratch { headers, draft, .. } = scratch;
+    let Scratch { headers, draft, pair, .. } = scratch;
     let Some(config) = world.config() else {
         return Verdict::drop(DropReason::NotConfigured);
     };
-    if quota::is_used_up(world, Parties::of(&draft.original)) {
+    // What it replaces has its place already.
+    if pair.is_replaced == 0 && quota::is_used_up(world, Parties::of(&draft.original)) {
         return Verdict::drop(DropReason::FlowQuota);
     }
     let hash = headers.key.hash(config.seed);
@@ -186,9 +190,18 @@ impl<W: World> Turn<W> for Search<'_> {
     }
 }
 
-/// Puts the draft into `EMBRYONIC`; `false`: its reply tuple is another's.
+/// Puts the draft into `EMBRYONIC`, or in the place of the flow that it
+/// replaces; `false`: its reply tuple is another's.
 #[inline(never)]
 fn attempt<W: World>(world: &mut W, scratch: &mut Scratch) -> bool {
+    let Scratch { headers, draft, pair, .. } = scratch;
+    if pair.is_replaced != 0 {
+        if reopen(world, headers, draft, pair) {
+            pair.is_replaced = 0;
+            return true;
+        }
+        flow::end_replaced(world, scratch);
+    }
     let Scratch { headers, draft, .. } = scratch;
     if world.claim_embryo(&draft.reply_key, &draft.reply) {
         // Another flow may have moved to FLOWS a moment ago.
@@ -201,6 +214,28 @@ fn attempt<W: World>(world: &mut W, scratch: &mut Scratch) -> bool {
     }
     world.put_embryo(&headers.key, &draft.original);
     true
+}
+
+/// Puts the draft in the place of a flow that has both its tuples and is over.
+/// As that was a conversation, it has no need to prove itself in `EMBRYONIC`.
+#[inline(always)]
+fn reopen<W: World>(world: &mut W, headers: &Headers, draft: &mut Draft, pair: &Pair) -> bool {
+    let key = &headers.key;
+    let in_its_place = draft.reply_key == pair.twin_key
+        && Parties::of(&draft.original) == Parties::of(&pair.own)
+        && world.flow(&pair.twin_key).is_some_and(|twin| nat::is_twin(&pair.twin_key, twin, key));
+    if !in_its_place {
+        return false;
+    }
+    (draft.original.state, draft.reply.state) = (State::Reopened as u8, State::Reopened as u8);
+    if world.replace_flow(&draft.reply_key, &draft.reply)
+        && world.replace_flow(key, &draft.original)
+    {
+        return true;
+    }
+    // The agent has ended it a moment ago.
+    (draft.original.state, draft.reply.state) = (State::New as u8, State::New as u8);
+    false
 }
 
 /// Whether the reply's entry is this flow's own, whose original's entry the

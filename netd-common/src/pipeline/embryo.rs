@@ -110,7 +110,7 @@ fn promote<W: World>(world: &mut W, key: &FlowKey, pair: &mut Pair) -> Embryo {
     }
     // By its state an embryo is told from a flow.
     (pair.own.state, pair.twin.state) = (State::Established as u8, State::Established as u8);
-    let Pair { own, twin, twin_key } = &*pair;
+    let Pair { own, twin, twin_key, .. } = &*pair;
     let ((reply_key, reply), (original_key, original)) = if own.has(Flow::ORIGINAL) {
         ((twin_key, twin), (key, own))
     } else {

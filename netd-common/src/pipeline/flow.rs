@@ -26,6 +26,9 @@ pub(super) struct Pair {
     /// Zero unless it was looked at.
     pub(super) twin: Flow,
     pub(super) twin_key: FlowKey,
+    /// Whether it is over and its packet begins a new one (0: no): until it is
+    /// reopened or ended.
+    pub(super) is_replaced: u64,
 }
 
 /// Forwards a packet of an answered flow. Undecided: it may open a flow anew,
@@ -89,7 +92,7 @@ pub(super) fn known<P: PacketMut, W: World>(
     };
     let goes_on = match embryo {
         Embryo::Grown if conntrack::restarts(pair.own.state, headers.tcp_flags) => {
-            end(world, &headers.key, pair);
+            pair.is_replaced = 1;
             false
         }
         Embryo::Grown => {
@@ -184,10 +187,15 @@ fn moves(headers: &Headers, flow: &Flow) -> bool {
     headers.key.proto == PROTO_TCP && conntrack::may_move(flow.state, headers.tcp_flags)
 }
 
-/// Makes room for a new flow under the tuple of one that is over.
-#[inline(always)]
-fn end<W: World>(world: &mut W, key: &FlowKey, pair: &Pair) {
-    world.remove_flow(key);
+/// Ends the flow whose packet was to begin a new one, if there is one still.
+#[inline(never)]
+pub(super) fn end_replaced<W: World>(world: &mut W, scratch: &mut Scratch) {
+    let Scratch { headers, pair, .. } = scratch;
+    if pair.is_replaced == 0 {
+        return;
+    }
+    pair.is_replaced = 0;
+    world.remove_flow(&headers.key);
     world.remove_flow(&pair.twin_key);
     quota::count(world, Parties::of(&pair.own), -1);
 }

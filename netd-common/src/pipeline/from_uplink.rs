@@ -58,12 +58,11 @@ pub fn from_uplink_slow<P: PacketMut, W: World>(
     if scratch.headers.read(packet, &ethernet, Zone::Uplink).is_err() {
         return Verdict::PASS;
     }
-    let verdict = of_a_flow(packet, world, scratch);
-    if verdict.is_decided() {
-        return verdict;
-    }
-    let verdict = first_contact(packet, world, scratch);
-    verdict.or_else(|| begin_flow(packet, world, scratch))
+    let verdict = of_a_flow(packet, world, scratch)
+        .or_else(|| first_contact(packet, world, scratch))
+        .or_else(|| begin_flow(packet, world, scratch));
+    flow::end_replaced(world, scratch);
+    verdict
 }
 
 /// What belongs to no flow. Undecided: its flow is drafted.

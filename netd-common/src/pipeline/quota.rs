@@ -3,7 +3,7 @@
 use crate::{abi::Flow, tables::World};
 
 /// The links of the containers that take part in a flow; 0: none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parties {
     one: u32,
     other: u32,

@@ -17,7 +17,8 @@ use netd_common::{
 };
 
 use crate::talk::{
-    answer, delivered, flagged, forwarded, from_container, from_uplink, outside, tcp, udp,
+    answer, answered, delivered, flagged, forwarded, from_container, from_uplink, limited, outside,
+    tcp, udp,
 };
 
 /// A connection of the client's to the outside: its SYN, and what left.
@@ -222,16 +223,117 @@ fn a_flow_closes_when_both_sides_are_done() {
     }
 }
 
+/// A connection of the client's to the outside that both sides have ended: its
+/// SYN, and what left.
+fn close(f: Family, world: &mut World) -> (Datagram, Datagram) {
+    let (asked, out) = syn(f, world);
+    shake_hands(world, &CLIENT, &asked, &out);
+    forwarded(from_container(world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
+    delivered(&CLIENT, from_uplink(world, &flagged(&answer(&out), TCP_FIN | TCP_ACK)));
+    assert_state(world, State::Closing);
+    (asked, out)
+}
+
 #[test]
-fn a_syn_on_a_closing_flow_starts_a_new_one() {
+fn a_syn_on_a_closing_flow_starts_a_new_one_in_its_place() {
+    for f in FAMILIES {
+        let mut world = limited(1, &[&CLIENT]);
+        let (asked, out) = close(f, &mut world);
+        // No other would find room.
+        world.flows_capacity = 2;
+        let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_eq!(again, out, "the same port");
+        assert_state(&world, State::Reopened);
+        assert!(!world.flows.values().any(|flow| flow.has(Flow::FIN)));
+        assert_eq!(world.flows[&key_of(&world.flows, true)].counted().0, 1);
+        assert_eq!(world.flows[&key_of(&world.flows, false)].counted().0, 0);
+
+        for _ in 0..2 {
+            forwarded(from_container(&mut world, &CLIENT, &asked));
+            let back = flagged(&answer(&out), TCP_SYN | TCP_ACK);
+            delivered(&CLIENT, from_uplink(&mut world, &back));
+            assert_state(&world, State::Reopened);
+        }
+        forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_ACK)));
+        assert_state(&world, State::Established);
+        assert_eq!(answered(&world, &CLIENT), 1, "one in another's place");
+    }
+}
+
+#[test]
+fn a_refused_connection_in_the_place_of_another_can_be_tried_again() {
     for f in FAMILIES {
         let mut world = scene::world();
-        let (asked, back) = connect(f, &mut world);
-        forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
-        delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_FIN | TCP_ACK)));
-        connect(f, &mut world);
+        let (asked, out) = close(f, &mut world);
+        for _ in 0..2 {
+            forwarded(from_container(&mut world, &CLIENT, &asked));
+            let refused = flagged(&answer(&out), TCP_RST | TCP_ACK);
+            delivered(&CLIENT, from_uplink(&mut world, &refused));
+            assert_state(&world, State::Reset);
+        }
+    }
+}
+
+#[test]
+fn a_published_flow_is_reopened_in_its_place() {
+    for f in FAMILIES {
+        let mut world = limited(1, &[&WEB]);
+        let asked = incoming(OUTSIDE[f], HOST[f], tcp(40_000, 8080, TCP_SYN));
+        let send =
+            |world: &mut World, flags| delivered(&WEB, from_uplink(world, &flagged(&asked, flags)));
+        let received = send(&mut world, TCP_SYN);
+        let reply = |world: &mut World, flags| {
+            forwarded(from_container(world, &WEB, &flagged(&received.answer(), flags)))
+        };
+        reply(&mut world, TCP_SYN | TCP_ACK);
+        send(&mut world, TCP_ACK);
+        reply(&mut world, TCP_FIN | TCP_ACK);
+        send(&mut world, TCP_FIN | TCP_ACK);
+        assert_state(&world, State::Closing);
+
+        assert_eq!(send(&mut world, TCP_SYN), received);
+        assert_state(&world, State::Reopened);
+        reply(&mut world, TCP_SYN | TCP_ACK);
+        assert_state(&world, State::Reopened);
+        send(&mut world, TCP_ACK);
         assert_state(&world, State::Established);
-        assert!(!world.flows.values().any(|flow| flow.has(Flow::FIN)));
+        reply(&mut world, TCP_FIN | TCP_ACK);
+        send(&mut world, TCP_FIN | TCP_ACK);
+
+        // Its port is another's by now: nothing of the old one may remain.
+        world.ports.retain(|key, _| key.port.to_host() != 8080);
+        assert_eq!(from_uplink(&mut world, &asked).0, Verdict::PASS);
+        assert_eq!((world.flows.len(), world.embryonic.len()), (0, 0));
+        assert_eq!(answered(&world, &WEB), 0);
+    }
+}
+
+#[test]
+fn a_syn_on_a_closing_flow_whose_port_is_taken_gets_another() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, out) = close(f, &mut world);
+        let Layer4::Tcp { sport, .. } = out.layer4 else { panic!("{out:?}") };
+        world.reserved_ports.insert(sport);
+        let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_ne!(again.layer4, out.layer4);
+        assert_embryonic(&world, State::New);
+        shake_hands(&mut world, &CLIENT, &asked, &again);
+        assert_state(&world, State::Established);
+    }
+}
+
+#[test]
+fn a_syn_on_a_closing_flow_that_the_agent_is_ending_starts_one_of_its_own() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, _) = close(f, &mut world);
+        let reply = key_of(&world.flows, false);
+        world.flows.remove(&reply);
+        let again = forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_embryonic(&world, State::New);
+        shake_hands(&mut world, &CLIENT, &asked, &again);
+        assert_state(&world, State::Established);
     }
 }
 

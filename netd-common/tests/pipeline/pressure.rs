@@ -3,35 +3,23 @@
 
 use netd_common::{
     abi::{
-        Family, Flow, Quota, Tally,
+        Family, Flow,
         wire::{TCP_ACK, TCP_SYN},
     },
     model::{
         Datagram, World,
         cases::FAMILIES,
-        scene::{self, CLIENT, Container, HOST, OUTSIDE, WEB, incoming},
+        scene::{self, CLIENT, HOST, OUTSIDE, WEB, incoming},
     },
     verdict::{DropReason, Verdict},
 };
 
-use crate::talk::{answer, delivered, flagged, forwarded, from_container, from_uplink, tcp, udp};
+use crate::talk::{
+    answer, answered, delivered, flagged, forwarded, from_container, from_uplink, limited, tcp, udp,
+};
 
 const FULL: Verdict = Verdict::drop(DropReason::FlowTableFull);
 const QUOTA: Verdict = Verdict::drop(DropReason::FlowQuota);
-
-/// A world in which each of these may have `max` flows.
-fn limited(max: u32, containers: &[&Container]) -> World {
-    let mut world = scene::world();
-    for container in containers {
-        world.quotas.insert(container.ifindex, Quota { max, ..Quota::default() });
-        world.tallies.insert(container.ifindex, Tally::default());
-    }
-    world
-}
-
-fn answered(world: &World, container: &Container) -> u64 {
-    world.tallies[&container.ifindex].answered
-}
 
 fn syn(f: Family, sport: u16) -> Datagram {
     CLIENT.sends(OUTSIDE[f], tcp(sport, 443, TCP_SYN))

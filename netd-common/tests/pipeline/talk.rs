@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use netd_common::{
-    abi::Family,
+    abi::{Family, Quota, Tally},
     model::{
         self, Datagram, Frame, Layer4, World,
         cases::FAMILIES,
@@ -13,6 +13,21 @@ use netd_common::{
     verdict::{Hook, Verdict},
 };
 use proptest::prelude::*;
+
+/// A world in which each of these may have `max` flows.
+pub(crate) fn limited(max: u32, containers: &[&Container]) -> World {
+    let mut world = scene::world();
+    for container in containers {
+        world.quotas.insert(container.ifindex, Quota { max, ..Quota::default() });
+        world.tallies.insert(container.ifindex, Tally::default());
+    }
+    world
+}
+
+/// The answered flows that a container takes part in.
+pub(crate) fn answered(world: &World, container: &Container) -> u64 {
+    world.tallies[&container.ifindex].answered
+}
 
 /// A container's packet, and what it became.
 #[track_caller]

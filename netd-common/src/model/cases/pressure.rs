@@ -4,9 +4,12 @@ use std::{vec, vec::Vec};
 
 use super::{Case, SNAT_PORT, syn, syn_ack, udp};
 use crate::{
-    abi::{Family, Quota, Tally},
+    abi::{
+        Family, Quota, Tally,
+        wire::{TCP_ACK, TCP_FIN, TCP_SYN},
+    },
     model::{
-        World,
+        Layer4, World,
         scene::{CLIENT, HOST, OUTSIDE, ROUTER_MAC, UP0, UPLINK_MAC, WEB, frame, incoming},
         std,
     },
@@ -24,6 +27,12 @@ fn used_up(world: &mut World) {
     }
 }
 
+/// The client may have one flow, and has none yet.
+fn one_left(world: &mut World) {
+    world.quotas.insert(CLIENT.ifindex, Quota { max: 1, ..Quota::default() });
+    world.tallies.insert(CLIENT.ifindex, Tally::default());
+}
+
 fn full(world: &mut World) {
     world.flows_capacity = 0;
 }
@@ -35,6 +44,15 @@ pub(super) fn cases(f: Family) -> Vec<Case> {
         (out.src_mac, out.dst_mac) = (UPLINK_MAC, ROUTER_MAC);
         out.frame()
     });
+    let from_client = |flags| {
+        let layer4 = Layer4::Tcp { sport: 40_000, dport: 443, flags };
+        CLIENT.frame(&CLIENT.sends(OUTSIDE[f], layer4))
+    };
+    let to_client = |flags| {
+        let layer4 = Layer4::Tcp { sport: 443, dport: SNAT_PORT, flags };
+        frame(UP0, incoming(OUTSIDE[f], HOST[f], layer4).frame())
+    };
+    let second = CLIENT.frame(&CLIENT.sends(OUTSIDE[f], syn(40_001, 443)));
     let back = frame(UP0, incoming(OUTSIDE[f], HOST[f], syn_ack(443, SNAT_PORT)).frame());
     let asked = frame(UP0, incoming(OUTSIDE[f], HOST[f], syn(40_000, 8080)).frame());
     let answer = WEB.frame(&WEB.sends(OUTSIDE[f], syn_ack(80, 40_000)));
@@ -45,6 +63,14 @@ pub(super) fn cases(f: Family) -> Vec<Case> {
             .drops(DropReason::FlowQuota),
         Case::new(ToUplink, "more flows than a container may have", leaves)
             .given(used_up)
+            .drops(DropReason::FlowQuota),
+        Case::new(FromContainer, "a flow beside one in the place of one that was over", second)
+            .after(FromContainer, from_client(TCP_SYN))
+            .after(FromUplink, to_client(TCP_SYN | TCP_ACK))
+            .after(FromContainer, from_client(TCP_FIN | TCP_ACK))
+            .after(FromUplink, to_client(TCP_FIN | TCP_ACK))
+            .after(FromContainer, from_client(TCP_SYN))
+            .given(one_left)
             .drops(DropReason::FlowQuota),
         Case::new(FromUplink, "to a container that has all the flows it may", asked.clone())
             .given(used_up)
