@@ -114,6 +114,13 @@ impl Flow {
         self.set_path(u16::try_from(journey.mtu).unwrap_or(u16::MAX), generation);
     }
 
+    /// Its packets go to an uplink the way that `other`'s do.
+    #[inline(always)]
+    fn goes_as(&mut self, other: &Self) {
+        (self.out_ifindex, self.way) = (other.out_ifindex, other.way);
+        self.flags = self.flags & !Self::NEAR | other.flags & Self::NEAR;
+    }
+
     /// Its way to an uplink is looked up when the first packet takes it.
     #[inline(always)]
     pub(super) fn has_no_way_yet(&mut self, generation: u16) {
@@ -221,11 +228,18 @@ fn attempt<W: World>(world: &mut W, scratch: &mut Scratch) -> bool {
 #[inline(always)]
 fn reopen<W: World>(world: &mut W, headers: &Headers, draft: &mut Draft, pair: &Pair) -> bool {
     let key = &headers.key;
-    let in_its_place = draft.reply_key == pair.twin_key
-        && Parties::of(&draft.original) == Parties::of(&pair.own)
-        && world.flow(&pair.twin_key).is_some_and(|twin| nat::is_twin(&pair.twin_key, twin, key));
-    if !in_its_place {
+    if draft.reply_key != pair.twin_key || Parties::of(&draft.original) != Parties::of(&pair.own) {
         return false;
+    }
+    let generation = world.route_generation();
+    let twin = world.flow(&pair.twin_key);
+    let Some(twin) = twin.filter(|twin| nat::is_twin(&pair.twin_key, twin, key)) else {
+        return false;
+    };
+    // To the same as before, which may spare a look at the routes.
+    let to_uplink = !draft.reply.has(Flow::LOCAL) && !twin.has(Flow::LOCAL);
+    if to_uplink && twin.generation() == generation {
+        draft.reply.goes_as(twin);
     }
     (draft.original.state, draft.reply.state) = (State::Reopened as u8, State::Reopened as u8);
     if world.replace_flow(&draft.reply_key, &draft.reply)

@@ -3,7 +3,7 @@
 use netd_common::{
     abi::{
         Family, NetworkKey,
-        wire::{TCP_ACK, TCP_SYN},
+        wire::{TCP_ACK, TCP_FIN, TCP_SYN},
     },
     model::{
         Datagram, Layer4, Route, World,
@@ -121,6 +121,33 @@ fn a_published_ports_answer_looks_its_route_up_first() {
         world.routes = Vec::<Route>::new();
         let later = flagged(&back, TCP_ACK);
         assert_eq!(from_container(&mut world, &WEB, &later).0, Verdict::forward(UP1));
+    }
+}
+
+#[test]
+fn the_next_connection_under_a_tuple_is_answered_by_the_same_way_while_the_routes_are() {
+    for f in FAMILIES {
+        for changes in [false, true] {
+            let mut world = scene::world();
+            let asked = incoming(OUTSIDE[f], HOST[f], tcp(40_000, 8080, TCP_SYN));
+            let received = delivered(&WEB, from_uplink(&mut world, &asked));
+            let back = flagged(&received.answer(), TCP_SYN | TCP_ACK);
+            let first = from_container(&mut world, &WEB, &back);
+            assert_eq!(first.0, Verdict::forward(UP0));
+            delivered(&WEB, from_uplink(&mut world, &flagged(&asked, TCP_ACK)));
+            from_container(&mut world, &WEB, &flagged(&back, TCP_FIN | TCP_ACK));
+            from_uplink(&mut world, &flagged(&asked, TCP_FIN | TCP_ACK));
+
+            if changes {
+                reroute(f, &mut world, UP1);
+            } else {
+                world.routes.clear();
+            }
+            delivered(&WEB, from_uplink(&mut world, &asked));
+            let again = from_container(&mut world, &WEB, &back);
+            let way = Verdict::forward(if changes { UP1 } else { UP0 });
+            assert_eq!(again, (way, forwarded(first)));
+        }
     }
 }
 

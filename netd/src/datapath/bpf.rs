@@ -1,5 +1,5 @@
-//! bpf(2)'s commands on maps that aya does not have: batches (Linux 5.6), and to
-//! take an entry out, which in hash maps is one step since Linux 5.14.
+//! bpf(2), and its commands on maps that aya does not have: batches (Linux 5.6),
+//! and to take an entry out, which in hash maps is one step since Linux 5.14.
 
 use std::{
     io,
@@ -45,16 +45,21 @@ struct Batch {
     flags: u64,
 }
 
-trait Attr {}
+/// A member of `union bpf_attr`, laid out as the kernel has it. What it points at
+/// lives, and is as large as it says, until the call with it returns.
+pub(super) trait Attr {}
 impl Attr for Entry {}
 impl Attr for Batch {}
 
-fn bpf<A: Attr>(command: libc::c_long, attr: &mut A) -> io::Result<()> {
-    // SAFETY: `attr` is the kernel's layout; its pointers are the callers'
-    // live buffers, of the map's sizes and as many as they say.
-    let result =
+/// What the command answers: a descriptor, if it makes one.
+pub(super) fn bpf<A: Attr>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_int> {
+    // SAFETY: `attr` is what `Attr` promises.
+    let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    libc::c_int::try_from(answer).map_err(io::Error::other)
 }
 
 /// The value under `key`, if any.
@@ -78,7 +83,7 @@ fn fetch<K: Pod, V: Pod + Default>(
 ) -> io::Result<Option<V>> {
     let mut value = V::default();
     match bpf(command, &mut entry(map, key, (&raw mut value) as u64, 0)) {
-        Ok(()) => Ok(Some(value)),
+        Ok(_) => Ok(Some(value)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
@@ -87,7 +92,7 @@ fn fetch<K: Pod, V: Pod + Default>(
 /// Puts `value` in; `false`: there is one already, which stays.
 pub(super) fn put_new<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<bool> {
     match bpf(UPDATE, &mut entry(map, key, std::ptr::from_ref(value) as u64, NOEXIST)) {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
         Err(error) => Err(error),
     }
@@ -123,7 +128,7 @@ pub(super) fn walk<K: Pod + Default, V: Pod + Default>(
         };
         let outcome = bpf(LOOKUP_BATCH, &mut attr);
         let end = match outcome {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOENT) => true,
                 // A bucket with more entries than there was room for.
@@ -157,7 +162,7 @@ pub(super) fn delete<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> 
             ..Batch::default()
         };
         match bpf(DELETE_BATCH, &mut attr) {
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
             // Stopped at a key that was not there: go on behind it.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 rest = &rest[(attr.count as usize + 1).min(rest.len())..];

@@ -18,7 +18,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, bpffs::failed};
+use super::{
+    Error,
+    bpf::{Attr, bpf},
+    bpffs::failed,
+};
 
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
@@ -42,33 +46,28 @@ struct Update {
     old_program: u32,
 }
 
+impl Attr for Object {}
+impl Attr for Update {}
+impl Attr for InfoRequest {}
+
 /// The object that is pinned at `path`.
 pub(super) fn pinned(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attr = Object { path: path.as_ptr() as u64, fd: 0, flags: 0 };
-    // SAFETY: `attr` is the kernel's layout; the path in it, which ends in a
-    // zero, lives until the call returns.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &raw const attr, size_of::<Object>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    let mut attr = Object { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let fd = bpf(OBJ_GET, &mut attr)?;
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Puts `program` in place of the one that `link` runs, in one step.
 pub(super) fn update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let attr = Update {
+    let mut attr = Update {
         link: link.as_raw_fd().cast_unsigned(),
         program: program.as_raw_fd().cast_unsigned(),
         flags: 0,
         old_program: 0,
     };
-    // SAFETY: `attr` is the kernel's layout and holds two open descriptors.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, LINK_UPDATE, &raw const attr, size_of::<Update>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    bpf(LINK_UPDATE, &mut attr).map(drop)
 }
 
 /// `union bpf_attr`, member `info`.
@@ -95,24 +94,18 @@ struct Info {
 /// when that is no more.
 fn is_attached(link: BorrowedFd<'_>) -> io::Result<bool> {
     let mut info = Info::default();
-    let attr = InfoRequest {
+    let mut attr = InfoRequest {
         object: link.as_raw_fd().cast_unsigned(),
         length: u32::try_from(size_of::<Info>()).map_err(io::Error::other)?,
         info: (&raw mut info) as u64,
     };
-    // SAFETY: `attr` is the kernel's layout; it writes no more than `length`
-    // bytes to `info`, which lives until the call returns.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, OBJ_GET_INFO, &raw const attr, size_of::<InfoRequest>())
-    };
+    bpf(OBJ_GET_INFO, &mut attr)?;
+    if info.kind == CGROUP {
+        return Ok(info.target != 0);
+    }
     // An interface's index is the lower half, and another member follows it.
     let target = info.target.to_ne_bytes();
-    let index = u32::from_ne_bytes([target[0], target[1], target[2], target[3]]);
-    match (result, info.kind) {
-        (..0, _) => Err(io::Error::last_os_error()),
-        (_, CGROUP) => Ok(info.target != 0),
-        _ => Ok(index != 0),
-    }
+    Ok(target[..4] != [0; 4])
 }
 
 /// `BPF_LINK_TYPE_CGROUP`.
@@ -121,13 +114,9 @@ const CGROUP: u32 = 3;
 /// Pins an object at `path`.
 fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attr =
+    let mut attr =
         Object { path: path.as_ptr() as u64, fd: object.as_raw_fd().cast_unsigned(), flags: 0 };
-    // SAFETY: `attr` is the kernel's layout; the path in it, which ends in a
-    // zero, lives until the call returns.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, OBJ_PIN, &raw const attr, size_of::<Object>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    bpf(OBJ_PIN, &mut attr).map(drop)
 }
 
 /// The links of one directory of pins, each with a descriptor of the agent's.

@@ -87,8 +87,8 @@ fn introduction(results: &Results) -> Vec<String> {
     let machine = &results.machine;
     let busy = if machine.load > 0.5 {
         format!(
-            " The machine was busy with other things (load {}): ratios survive that, absolute \
-             figures do not.",
+            " The machine was busy with other things ({:.1} of its CPUs): ratios survive that, \
+             absolute figures do not.",
             machine.load
         )
     } else {

@@ -36,7 +36,7 @@ pub(crate) struct Machine {
     pub(crate) date: String,
     /// Of the product that is measured.
     pub(crate) commit: String,
-    /// Processes that wanted to run before anything was started: 0 is quiet.
+    /// CPUs that others kept busy in the second before anything was started.
     pub(crate) load: f64,
 }
 

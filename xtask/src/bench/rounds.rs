@@ -6,6 +6,7 @@ use std::{
     fs,
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -251,7 +252,9 @@ pub(crate) fn machine() -> Result<super::results::Machine> {
         .nth(1)
         .and_then(|kib| kib.parse().ok())
         .context("/proc/meminfo tells no size")?;
-    let load = fs::read_to_string("/proc/loadavg")?;
+    let before = busy()?;
+    std::thread::sleep(Duration::from_secs(1));
+    let load = busy()? - before;
     let mut git = Command::new("git");
     git.current_dir(crate::shell::root()).args([
         "-c",
@@ -267,6 +270,6 @@ pub(crate) fn machine() -> Result<super::results::Machine> {
         memory_gib: kib.div_ceil(1 << 20),
         date: run(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))?.trim().to_owned(),
         commit: run(&mut git).map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned()),
-        load: load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or_default(),
+        load,
     })
 }
