@@ -25,7 +25,7 @@ pub enum State {
     /// again (TCP: `SYN_RECV`).
     Answered = 5,
     /// A SYN has begun a connection in the place of one that was over (TCP:
-    /// `SYN_SENT` and `SYN_RECV`).
+    /// `SYN_SENT`, until its hands are shaken).
     Reopened = 6,
 }
 
@@ -75,12 +75,17 @@ pub enum Next {
     },
 }
 
+/// Whether a flow in `state` (a [`State`]) makes way for a new one.
+#[inline(always)]
+pub const fn is_over(state: u8) -> bool {
+    state == State::Closing as u8 || state == State::Reset as u8
+}
+
 /// Whether a segment ends a flow in `state` (a [`State`]): a new one begins under
 /// its tuple.
 #[inline(always)]
 pub const fn restarts(state: u8, tcp_flags: u8) -> bool {
-    let over = state == State::Closing as u8 || state == State::Reset as u8;
-    over && tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN
+    is_over(state) && tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST) == TCP_SYN
 }
 
 /// Whether a segment that [`restarts`] nothing can move a flow in `state` (a

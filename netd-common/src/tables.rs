@@ -19,8 +19,6 @@ pub trait Tables {
     fn put_embryo(&mut self, key: &FlowKey, flow: &Flow);
     /// As [`Tables::claim_embryo`], for `FLOWS`, which may also be full.
     fn claim_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool;
-    /// Writes over an entry of `FLOWS`; `false` where there is none.
-    fn replace_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool;
     /// Whether `FLOWS` has room for one more direction, which `key` would be.
     fn has_room(&mut self, key: &FlowKey) -> bool;
     /// Whether the container behind a link has as many answered flows as it

@@ -5,7 +5,7 @@
 //! an insert never fails for want of memory in the middle of a packet.
 
 use aya_ebpf::{
-    bindings::{BPF_EXIST, BPF_NOEXIST},
+    bindings::BPF_NOEXIST,
     macros::map,
     maps::{
         Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf,
@@ -163,7 +163,8 @@ pub(crate) fn tell(event: &Event) -> bool {
 
 // Entries are shared with other CPUs: a field may change under a reader, and a
 // preallocated entry may be taken by another key once it was removed. Only what
-// has been silent for its whole timeout, or whose endpoint is gone, is removed.
+// is over, has been silent for its whole timeout, or whose endpoint is gone, is
+// removed; a connection that begins in another's place writes over its entries.
 impl Tables for Host {
     #[inline(always)]
     fn config(&self) -> Option<Config> {
@@ -199,11 +200,6 @@ impl Tables for Host {
     #[inline(always)]
     fn claim_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool {
         FLOWS.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
-    }
-
-    #[inline(always)]
-    fn replace_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool {
-        FLOWS.insert(key, flow, u64::from(BPF_EXIST)).is_ok()
     }
 
     #[inline(always)]

@@ -255,12 +255,6 @@ impl Tables for World {
         true
     }
 
-    fn replace_flow(&mut self, key: &FlowKey, flow: &Flow) -> bool {
-        self.touch();
-        let entry = self.flows.get_mut(key);
-        entry.map(|entry| *entry = *flow).is_some()
-    }
-
     fn has_room(&mut self, _: &FlowKey) -> bool {
         self.touch();
         self.flows.len() < self.flows_capacity

@@ -1,5 +1,6 @@
 //! A flow in the making, and the claim of its tuple: [`claim`] puts both of its
-//! directions into `EMBRYONIC`, each under a key that no other flow has.
+//! directions into `EMBRYONIC`, each under a key that no other flow has, or in the
+//! place of a flow of the same tuple that is over.
 
 use super::{
     Scratch,
@@ -114,13 +115,6 @@ impl Flow {
         self.set_path(u16::try_from(journey.mtu).unwrap_or(u16::MAX), generation);
     }
 
-    /// Its packets go to an uplink the way that `other`'s do.
-    #[inline(always)]
-    fn goes_as(&mut self, other: &Self) {
-        (self.out_ifindex, self.way) = (other.out_ifindex, other.way);
-        self.flags = self.flags & !Self::NEAR | other.flags & Self::NEAR;
-    }
-
     /// Its way to an uplink is looked up when the first packet takes it.
     #[inline(always)]
     pub(super) fn has_no_way_yet(&mut self, generation: u16) {
@@ -137,7 +131,7 @@ impl Flow {
 }
 
 /// Claims a port by inserting the reply's entry where none is, then the
-/// original's. Uniqueness is per 5-tuple: a port serves many destinations.
+/// original's, unless the flow takes another's place. Uniqueness is per 5-tuple: a port serves many destinations.
 /// Undecided: the flow is open.
 #[inline(never)]
 pub(super) fn claim<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
@@ -145,8 +139,9 @@ pub(super) fn claim<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
     let Some(config) = world.config() else {
         return Verdict::drop(DropReason::NotConfigured);
     };
-    // What it replaces has its place already.
-    if pair.is_replaced == 0 && quota::is_used_up(world, Parties::of(&draft.original)) {
+    let parties = Parties::of(&draft.original);
+    let has_place = pair.is_replaced != 0 && Parties::of(&pair.own) == parties;
+    if !has_place && quota::is_used_up(world, parties) {
         return Verdict::drop(DropReason::FlowQuota);
     }
     let hash = headers.key.hash(config.seed);
@@ -231,23 +226,17 @@ fn reopen<W: World>(world: &mut W, headers: &Headers, draft: &mut Draft, pair: &
     if draft.reply_key != pair.twin_key || Parties::of(&draft.original) != Parties::of(&pair.own) {
         return false;
     }
-    let generation = world.route_generation();
-    let twin = world.flow(&pair.twin_key);
-    let Some(twin) = twin.filter(|twin| nat::is_twin(&pair.twin_key, twin, key)) else {
-        return false;
-    };
-    // To the same as before, which may spare a look at the routes.
-    let to_uplink = !draft.reply.has(Flow::LOCAL) && !twin.has(Flow::LOCAL);
-    if to_uplink && twin.generation() == generation {
-        draft.reply.goes_as(twin);
-    }
     (draft.original.state, draft.reply.state) = (State::Reopened as u8, State::Reopened as u8);
-    if world.replace_flow(&draft.reply_key, &draft.reply)
-        && world.replace_flow(key, &draft.original)
-    {
-        return true;
+    let reply = world.flow(&pair.twin_key);
+    if let Some(reply) = reply.filter(|reply| nat::is_twin(&pair.twin_key, reply, key)) {
+        *reply = draft.reply;
+        if let Some(original) = world.flow(key) {
+            *original = draft.original;
+            return true;
+        }
+        // The agent has ended it a moment ago.
+        world.remove_flow(&pair.twin_key);
     }
-    // The agent has ended it a moment ago.
     (draft.original.state, draft.reply.state) = (State::New as u8, State::New as u8);
     false
 }

@@ -187,17 +187,32 @@ fn moves(headers: &Headers, flow: &Flow) -> bool {
     headers.key.proto == PROTO_TCP && conntrack::may_move(flow.state, headers.tcp_flags)
 }
 
-/// Ends the flow whose packet was to begin a new one, if there is one still.
+/// Ends the flow whose packet begins a new one elsewhere. Another CPU's packet may
+/// have begun one in its place meanwhile: that stays.
 #[inline(never)]
 pub(super) fn end_replaced<W: World>(world: &mut W, scratch: &mut Scratch) {
     let Scratch { headers, pair, .. } = scratch;
-    if pair.is_replaced == 0 {
+    pair.is_replaced = 0;
+    if world.flow(&headers.key).is_some_and(|flow| conntrack::is_over(flow.state)) {
+        world.remove_flow(&headers.key);
+        world.remove_flow(&pair.twin_key);
+        quota::count(world, Parties::of(&pair.own), -1);
+    }
+}
+
+/// What becomes of a flow whose packet was to begin a new one and did not. Where
+/// the packet goes on all the same, the stack takes the tuple over. What is
+/// dropped begins nothing and ends nothing, and no more does a SYN to whoever
+/// asked: anybody can send either after a RST (RFC 5961).
+#[inline(always)]
+pub(super) fn settle_replaced<W: World>(world: &mut W, scratch: &mut Scratch, verdict: Verdict) {
+    if scratch.pair.is_replaced == 0 {
         return;
     }
-    pair.is_replaced = 0;
-    world.remove_flow(&headers.key);
-    world.remove_flow(&pair.twin_key);
-    quota::count(world, Parties::of(&pair.own), -1);
+    if !verdict.is_drop() && scratch.pair.own.has(Flow::ORIGINAL) {
+        end_replaced(world, scratch);
+    }
+    scratch.pair.is_replaced = 0;
 }
 
 /// Lets a TCP segment that restarts nothing move the state of both directions.

@@ -117,7 +117,7 @@ pub fn from_container_slow<P: PacketMut, W: World>(
         .or_else(|| neighbour(packet, world, &scratch.headers, network))
         .or_else(|| first_contact(world, scratch, network))
         .or_else(|| begin_flow(packet, world, scratch));
-    flow::end_replaced(world, scratch);
+    flow::settle_replaced(world, scratch, verdict);
     if verdict == Verdict::PASS && scratch.headers.to_gateway {
         return arrives(world, network, scratch.headers.family);
     }

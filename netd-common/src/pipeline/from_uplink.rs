@@ -61,7 +61,7 @@ pub fn from_uplink_slow<P: PacketMut, W: World>(
     let verdict = of_a_flow(packet, world, scratch)
         .or_else(|| first_contact(packet, world, scratch))
         .or_else(|| begin_flow(packet, world, scratch));
-    flow::end_replaced(world, scratch);
+    flow::settle_replaced(world, scratch, verdict);
     verdict
 }
 

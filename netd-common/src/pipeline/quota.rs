@@ -30,7 +30,7 @@ pub(super) fn is_used_up<W: World>(world: &W, parties: Parties) -> bool {
     one != 0 && world.is_quota_used_up(one) || other != 0 && world.is_quota_used_up(other)
 }
 
-/// Counts a flow that has been answered (1), or one that was replaced (-1).
+/// Counts a flow that has been answered (1), or one that has been ended (-1).
 #[inline(always)]
 pub(super) fn count<W: World>(world: &mut W, parties: Parties, change: i64) {
     let Parties { one, other } = parties;

@@ -13,7 +13,7 @@ use netd_common::{
         scene::{self, CLIENT, Container, HOST, OUTSIDE, WEB, incoming},
     },
     nat,
-    verdict::Verdict,
+    verdict::{DropReason, Verdict},
 };
 
 use crate::talk::{
@@ -333,6 +333,40 @@ fn a_syn_on_a_closing_flow_that_the_agent_is_ending_starts_one_of_its_own() {
         let again = forwarded(from_container(&mut world, &CLIENT, &asked));
         assert_embryonic(&world, State::New);
         shake_hands(&mut world, &CLIENT, &asked, &again);
+        assert_state(&world, State::Established);
+    }
+}
+
+#[test]
+fn a_reset_and_a_syn_of_anybody_end_no_connection() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let (asked, back) = connect(f, &mut world);
+        delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_RST)));
+        assert_eq!(from_uplink(&mut world, &flagged(&back, TCP_SYN)).0, Verdict::PASS);
+        assert_state(&world, State::Reset);
+        forwarded(from_container(&mut world, &CLIENT, &asked));
+        assert_state(&world, State::Established);
+    }
+}
+
+#[test]
+fn a_reset_and_a_syn_that_is_refused_end_no_connection() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let asked = incoming(OUTSIDE[f], HOST[f], tcp(40_000, 8080, TCP_SYN));
+        let received = delivered(&WEB, from_uplink(&mut world, &asked));
+        let back = flagged(&received.answer(), TCP_SYN | TCP_ACK);
+        forwarded(from_container(&mut world, &WEB, &back));
+        delivered(&WEB, from_uplink(&mut world, &flagged(&asked, TCP_ACK)));
+        for target in world.ports.values_mut() {
+            target.allow = 77;
+        }
+        delivered(&WEB, from_uplink(&mut world, &flagged(&asked, TCP_RST)));
+        let refused = from_uplink(&mut world, &asked).0;
+        assert_eq!(refused, Verdict::drop(DropReason::NotAllowed));
+        assert_state(&world, State::Reset);
+        forwarded(from_container(&mut world, &WEB, &flagged(&back, TCP_ACK)));
         assert_state(&world, State::Established);
     }
 }
