@@ -131,8 +131,8 @@ impl Flow {
 }
 
 /// Claims a port by inserting the reply's entry where none is, then the
-/// original's, unless the flow takes another's place. Uniqueness is per 5-tuple: a port serves many destinations.
-/// Undecided: the flow is open.
+/// original's, unless the flow takes another's place. Uniqueness is per 5-tuple: a
+/// port serves many destinations. Undecided: the flow is open.
 #[inline(never)]
 pub(super) fn claim<W: World>(world: &mut W, scratch: &mut Scratch) -> Verdict {
     let Scratch { headers, draft, pair, .. } = scratch;
@@ -197,12 +197,11 @@ impl<W: World> Turn<W> for Search<'_> {
 #[inline(never)]
 fn attempt<W: World>(world: &mut W, scratch: &mut Scratch) -> bool {
     let Scratch { headers, draft, pair, .. } = scratch;
-    if pair.is_replaced != 0 {
+    if pair.take_replaced() {
         if reopen(world, headers, draft, pair) {
-            pair.is_replaced = 0;
             return true;
         }
-        flow::end_replaced(world, scratch);
+        flow::end(world, headers, pair);
     }
     let Scratch { headers, draft, .. } = scratch;
     if world.claim_embryo(&draft.reply_key, &draft.reply) {

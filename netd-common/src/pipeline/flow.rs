@@ -26,9 +26,17 @@ pub(super) struct Pair {
     /// Zero unless it was looked at.
     pub(super) twin: Flow,
     pub(super) twin_key: FlowKey,
-    /// Whether it is over and its packet begins a new one (0: no): until it is
-    /// reopened or ended.
+    /// Whether it is over and its packet begins a new one (0: no), until that
+    /// is seen to.
     pub(super) is_replaced: u64,
+}
+
+impl Pair {
+    /// Whether there is a flow to be replaced. Whoever asks sees to it.
+    #[inline(always)]
+    pub(super) fn take_replaced(&mut self) -> bool {
+        core::mem::take(&mut self.is_replaced) != 0
+    }
 }
 
 /// Forwards a packet of an answered flow. Undecided: it may open a flow anew,
@@ -190,9 +198,7 @@ fn moves(headers: &Headers, flow: &Flow) -> bool {
 /// Ends the flow whose packet begins a new one elsewhere. Another CPU's packet may
 /// have begun one in its place meanwhile: that stays.
 #[inline(never)]
-pub(super) fn end_replaced<W: World>(world: &mut W, scratch: &mut Scratch) {
-    let Scratch { headers, pair, .. } = scratch;
-    pair.is_replaced = 0;
+pub(super) fn end<W: World>(world: &mut W, headers: &Headers, pair: &Pair) {
     if world.flow(&headers.key).is_some_and(|flow| conntrack::is_over(flow.state)) {
         world.remove_flow(&headers.key);
         world.remove_flow(&pair.twin_key);
@@ -206,13 +212,10 @@ pub(super) fn end_replaced<W: World>(world: &mut W, scratch: &mut Scratch) {
 /// asked: anybody can send either after a RST (RFC 5961).
 #[inline(always)]
 pub(super) fn settle_replaced<W: World>(world: &mut W, scratch: &mut Scratch, verdict: Verdict) {
-    if scratch.pair.is_replaced == 0 {
-        return;
+    let Scratch { headers, pair, .. } = scratch;
+    if pair.take_replaced() && !verdict.is_drop() && pair.own.has(Flow::ORIGINAL) {
+        end(world, headers, pair);
     }
-    if !verdict.is_drop() && scratch.pair.own.has(Flow::ORIGINAL) {
-        end_replaced(world, scratch);
-    }
-    scratch.pair.is_replaced = 0;
 }
 
 /// Lets a TCP segment that restarts nothing move the state of both directions.

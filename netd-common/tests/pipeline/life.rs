@@ -17,8 +17,8 @@ use netd_common::{
 };
 
 use crate::talk::{
-    answer, answered, delivered, flagged, forwarded, from_container, from_uplink, limited, outside,
-    tcp, udp,
+    answer, answered, close_in, connect_in, delivered, flagged, forwarded, from_container,
+    from_uplink, limited, outside, tcp, udp,
 };
 
 /// A connection of the client's to the outside: its SYN, and what left.
@@ -212,13 +212,9 @@ fn a_reset_does_not_kill_a_flow() {
 fn a_flow_closes_when_both_sides_are_done() {
     for f in FAMILIES {
         let mut world = scene::world();
-        let (asked, back) = connect(f, &mut world);
-        forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
-        assert_state(&world, State::HalfClosed);
-        delivered(&CLIENT, from_uplink(&mut world, &flagged(&back, TCP_FIN | TCP_ACK)));
-        assert_state(&world, State::Closing);
+        let (asked, _) = close(f, &mut world);
         // The last ACK of a close still gets through.
-        forwarded(from_container(&mut world, &CLIENT, &asked));
+        forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_ACK)));
         assert_state(&world, State::Closing);
     }
 }
@@ -229,6 +225,7 @@ fn close(f: Family, world: &mut World) -> (Datagram, Datagram) {
     let (asked, out) = syn(f, world);
     shake_hands(world, &CLIENT, &asked, &out);
     forwarded(from_container(world, &CLIENT, &flagged(&asked, TCP_FIN | TCP_ACK)));
+    assert_state(world, State::HalfClosed);
     delivered(&CLIENT, from_uplink(world, &flagged(&answer(&out), TCP_FIN | TCP_ACK)));
     assert_state(world, State::Closing);
     (asked, out)
@@ -256,6 +253,7 @@ fn a_syn_on_a_closing_flow_starts_a_new_one_in_its_place() {
         }
         forwarded(from_container(&mut world, &CLIENT, &flagged(&asked, TCP_ACK)));
         assert_state(&world, State::Established);
+        assert!(!world.flows.values().any(|flow| flow.has(Flow::FIN)));
         assert_eq!(answered(&world, &CLIENT), 1, "one in another's place");
     }
 }
@@ -278,27 +276,18 @@ fn a_refused_connection_in_the_place_of_another_can_be_tried_again() {
 fn a_published_flow_is_reopened_in_its_place() {
     for f in FAMILIES {
         let mut world = limited(1, &[&WEB]);
-        let asked = incoming(OUTSIDE[f], HOST[f], tcp(40_000, 8080, TCP_SYN));
-        let send =
-            |world: &mut World, flags| delivered(&WEB, from_uplink(world, &flagged(&asked, flags)));
-        let received = send(&mut world, TCP_SYN);
-        let reply = |world: &mut World, flags| {
-            forwarded(from_container(world, &WEB, &flagged(&received.answer(), flags)))
-        };
-        reply(&mut world, TCP_SYN | TCP_ACK);
-        send(&mut world, TCP_ACK);
-        reply(&mut world, TCP_FIN | TCP_ACK);
-        send(&mut world, TCP_FIN | TCP_ACK);
+        let (asked, received) = connect_in(f, &mut world);
+        close_in(&mut world, &asked, &received);
         assert_state(&world, State::Closing);
 
-        assert_eq!(send(&mut world, TCP_SYN), received);
+        assert_eq!(delivered(&WEB, from_uplink(&mut world, &asked)), received);
         assert_state(&world, State::Reopened);
-        reply(&mut world, TCP_SYN | TCP_ACK);
+        let back = flagged(&received.answer(), TCP_SYN | TCP_ACK);
+        forwarded(from_container(&mut world, &WEB, &back));
         assert_state(&world, State::Reopened);
-        send(&mut world, TCP_ACK);
+        delivered(&WEB, from_uplink(&mut world, &flagged(&asked, TCP_ACK)));
         assert_state(&world, State::Established);
-        reply(&mut world, TCP_FIN | TCP_ACK);
-        send(&mut world, TCP_FIN | TCP_ACK);
+        close_in(&mut world, &asked, &received);
 
         // Its port is another's by now: nothing of the old one may remain.
         world.ports.retain(|key, _| key.port.to_host() != 8080);
@@ -354,11 +343,7 @@ fn a_reset_and_a_syn_of_anybody_end_no_connection() {
 fn a_reset_and_a_syn_that_is_refused_end_no_connection() {
     for f in FAMILIES {
         let mut world = scene::world();
-        let asked = incoming(OUTSIDE[f], HOST[f], tcp(40_000, 8080, TCP_SYN));
-        let received = delivered(&WEB, from_uplink(&mut world, &asked));
-        let back = flagged(&received.answer(), TCP_SYN | TCP_ACK);
-        forwarded(from_container(&mut world, &WEB, &back));
-        delivered(&WEB, from_uplink(&mut world, &flagged(&asked, TCP_ACK)));
+        let (asked, received) = connect_in(f, &mut world);
         for target in world.ports.values_mut() {
             target.allow = 77;
         }
@@ -366,7 +351,7 @@ fn a_reset_and_a_syn_that_is_refused_end_no_connection() {
         let refused = from_uplink(&mut world, &asked).0;
         assert_eq!(refused, Verdict::drop(DropReason::NotAllowed));
         assert_state(&world, State::Reset);
-        forwarded(from_container(&mut world, &WEB, &flagged(&back, TCP_ACK)));
+        forwarded(from_container(&mut world, &WEB, &flagged(&received.answer(), TCP_ACK)));
         assert_state(&world, State::Established);
     }
 }

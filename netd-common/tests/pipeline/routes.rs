@@ -3,7 +3,7 @@
 use netd_common::{
     abi::{
         Family, NetworkKey,
-        wire::{TCP_ACK, TCP_FIN, TCP_SYN},
+        wire::{TCP_ACK, TCP_SYN},
     },
     model::{
         Datagram, Layer4, Route, World,
@@ -17,7 +17,10 @@ use netd_common::{
     verdict::{DropReason, Verdict},
 };
 
-use crate::talk::{answer, delivered, flagged, forwarded, from_container, from_uplink, tcp, udp};
+use crate::talk::{
+    answer, close_in, connect_in, delivered, flagged, forwarded, from_container, from_uplink, tcp,
+    udp,
+};
 
 /// The stack's, past the bridge.
 fn to_the_stack(container: &Container) -> Verdict {
@@ -129,19 +132,17 @@ fn a_published_ports_answer_looks_its_route_up_first() {
 fn the_next_connection_under_a_tuple_looks_its_route_up_anew() {
     for f in FAMILIES {
         let mut world = scene::world();
-        let asked = incoming(OUTSIDE[f], HOST[f], tcp(40_000, 8080, TCP_SYN));
-        let received = delivered(&WEB, from_uplink(&mut world, &asked));
-        let back = flagged(&received.answer(), TCP_SYN | TCP_ACK);
+        let (asked, received) = connect_in(f, &mut world);
+        let back = flagged(&received.answer(), TCP_ACK);
         assert_eq!(from_container(&mut world, &WEB, &back).0, Verdict::forward(UP0));
-        delivered(&WEB, from_uplink(&mut world, &flagged(&asked, TCP_ACK)));
-        forwarded(from_container(&mut world, &WEB, &flagged(&back, TCP_FIN | TCP_ACK)));
-        delivered(&WEB, from_uplink(&mut world, &flagged(&asked, TCP_FIN | TCP_ACK)));
+        close_in(&mut world, &asked, &received);
 
         // Nobody tells the datapath of it, as while no agent runs.
         let generation = world.route_generation();
         reroute(f, &mut world, UP1);
         world.config_mut().route_generation = generation;
         delivered(&WEB, from_uplink(&mut world, &asked));
+        let back = flagged(&back, TCP_SYN | TCP_ACK);
         assert_eq!(from_container(&mut world, &WEB, &back).0, Verdict::forward(UP1));
     }
 }

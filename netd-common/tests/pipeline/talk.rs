@@ -3,12 +3,15 @@
 use std::net::IpAddr;
 
 use netd_common::{
-    abi::{Family, Quota, Tally},
+    abi::{
+        Family, Quota, Tally,
+        wire::{TCP_ACK, TCP_FIN, TCP_SYN},
+    },
     model::{
         self, Datagram, Frame, Layer4, World,
         cases::FAMILIES,
         checksums,
-        scene::{self, Container, Dual, ROUTER_MAC, UP0, UPLINK_MAC},
+        scene::{self, Container, Dual, HOST, OUTSIDE, ROUTER_MAC, UP0, UPLINK_MAC, WEB, incoming},
     },
     verdict::{Hook, Verdict},
 };
@@ -88,6 +91,26 @@ pub(crate) fn delivered(to: &Container, (verdict, datagram): (Verdict, Datagram)
     assert_eq!(verdict, Verdict::deliver(to.ifindex));
     assert_eq!((datagram.dst_mac, datagram.dst), (to.mac, to.address[datagram.family()]));
     datagram
+}
+
+/// A connection from outside to the published port: its SYN, and that as it was
+/// delivered.
+#[track_caller]
+pub(crate) fn connect_in(f: Family, world: &mut World) -> (Datagram, Datagram) {
+    let asked = incoming(OUTSIDE[f], HOST[f], tcp(40_000, 8080, TCP_SYN));
+    let received = delivered(&WEB, from_uplink(world, &asked));
+    let back = flagged(&received.answer(), TCP_SYN | TCP_ACK);
+    forwarded(from_container(world, &WEB, &back));
+    delivered(&WEB, from_uplink(world, &flagged(&asked, TCP_ACK)));
+    (asked, received)
+}
+
+/// Both sides end what [`connect_in`] made, the server first.
+#[track_caller]
+pub(crate) fn close_in(world: &mut World, asked: &Datagram, received: &Datagram) {
+    let last = TCP_FIN | TCP_ACK;
+    forwarded(from_container(world, &WEB, &flagged(&received.answer(), last)));
+    delivered(&WEB, from_uplink(world, &flagged(asked, last)));
 }
 
 /// Someone behind the default route.

@@ -53,7 +53,7 @@ pub(super) fn cases(f: Family) -> Vec<Case> {
         frame(UP0, incoming(OUTSIDE[f], HOST[f], layer4).frame())
     };
     let second = CLIENT.frame(&CLIENT.sends(OUTSIDE[f], syn(40_001, 443)));
-    let back = frame(UP0, incoming(OUTSIDE[f], HOST[f], syn_ack(443, SNAT_PORT)).frame());
+    let back = to_client(TCP_SYN | TCP_ACK);
     let asked = frame(UP0, incoming(OUTSIDE[f], HOST[f], syn(40_000, 8080)).frame());
     let answer = WEB.frame(&WEB.sends(OUTSIDE[f], syn_ack(80, 40_000)));
     let dns = WEB.sends(OUTSIDE[f], udp(40_000, 53));
@@ -66,7 +66,7 @@ pub(super) fn cases(f: Family) -> Vec<Case> {
             .drops(DropReason::FlowQuota),
         Case::new(FromContainer, "a flow beside one in the place of one that was over", second)
             .after(FromContainer, from_client(TCP_SYN))
-            .after(FromUplink, to_client(TCP_SYN | TCP_ACK))
+            .after(FromUplink, back.clone())
             .after(FromContainer, from_client(TCP_FIN | TCP_ACK))
             .after(FromUplink, to_client(TCP_FIN | TCP_ACK))
             .after(FromContainer, from_client(TCP_SYN))
