@@ -113,9 +113,7 @@ fn a_container_is_connected_reached_and_removed_without_a_trace() {
 
         let sandbox = dir.join("sandbox");
         let (addresses, route) =
-            netns::run_in(&sandbox, || (ip("-brief address"), ip("route show default")))
-                .await
-                .unwrap();
+            netns::run_in(&sandbox, || (ip("-brief address"), ip("route show default"))).unwrap();
         assert!(addresses.contains("172.30.0.2/16"), "{addresses}");
         assert!(!addresses.contains("fe80"), "{addresses}");
         assert!(addresses.contains("127.0.0.1/8"), "{addresses}");
@@ -124,8 +122,7 @@ fn a_container_is_connected_reached_and_removed_without_a_trace() {
         // From the container to the host, over the wire.
         let listener = TcpListener::bind("172.30.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
-        netns::run_in(&sandbox, move || TcpStream::connect_timeout(&to, Duration::from_secs(5)))
-            .await
+        netns::run_in(&sandbox, || TcpStream::connect_timeout(&to, Duration::from_secs(5)))
             .unwrap()
             .unwrap();
         drop(listener);
@@ -147,7 +144,7 @@ fn reverting_the_veth_alone_takes_the_containers_side_with_it() {
         let it = container(dir);
         executor::run(&mut kernel, &it.plan()).await.unwrap();
         kernel.revert(&it.veth).await.unwrap();
-        let left = netns::run_in(&dir.join("sandbox"), || ip("-brief link")).await.unwrap();
+        let left = netns::run_in(&dir.join("sandbox"), || ip("-brief link")).unwrap();
         assert!(!left.contains("eth0"), "{left}");
         kernel.revert(&it.sandbox).await.unwrap();
     });
@@ -179,7 +176,7 @@ fn links_of_others_are_refused_by_name_and_left_alone() {
         ip(&format!("link delete {}", it.host));
 
         let sandbox = dir.join("sandbox");
-        netns::run_in(&sandbox, || ip("link add eth0 type bridge")).await.unwrap();
+        netns::run_in(&sandbox, || ip("link add eth0 type bridge")).unwrap();
         let error = kernel.apply(&it.veth).await.unwrap_err();
         assert_eq!(error.to_string(), "link `eth0` already exists and is not netd's");
         assert!(
@@ -187,7 +184,7 @@ fn links_of_others_are_refused_by_name_and_left_alone() {
             "half of a pair is not left"
         );
         kernel.revert(&it.interface).await.unwrap();
-        let left = netns::run_in(&sandbox, || ip("-brief link")).await.unwrap();
+        let left = netns::run_in(&sandbox, || ip("-brief link")).unwrap();
         assert!(left.contains("eth0"), "{left}");
         kernel.revert(&it.sandbox).await.unwrap();
     });
@@ -362,6 +359,26 @@ fn changes_are_told_once_gathered() {
         }
         assert!(seen.contains(&Event::Links));
         assert!(seen.len() < 20, "{seen:?}");
+    });
+}
+
+#[test]
+fn a_thread_is_back_from_a_namespace_whatever_it_did_there() {
+    in_netns(async |dir| {
+        let path = dir.join("x");
+        let home = netns::cookie();
+        netns::create(&path).await.unwrap();
+        assert_eq!(netns::cookie(), home);
+        let away = netns::run_in(&path, netns::cookie).unwrap();
+        assert_ne!(away, home);
+        assert_eq!(netns::cookie(), home);
+        let work = || netns::run_in(&path, || panic!("at work"));
+        std::panic::catch_unwind(work).unwrap_err();
+        assert_eq!(netns::cookie(), home);
+        netns::remove(&path).unwrap();
+        let error = netns::run_in(&path, netns::cookie).unwrap_err().to_string();
+        assert_eq!(error, format!("failed to enter network namespace `{}`", path.display()));
+        assert_eq!(netns::cookie(), home);
     });
 }
 

@@ -1,6 +1,13 @@
 //! From start to end: nothing is left behind, and nothing is lost while the
 //! agent is away.
 
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
 use netd_tests::{
     Agent, DEADLINE, Topology, eventually, exchange,
     json::{rows, text},
@@ -225,6 +232,27 @@ fn a_container_that_ended_while_no_agent_ran_is_found_exited() {
     net.host.can_bind_tcp(([0, 0, 0, 0], 8080).into()).unwrap();
     agent.netd("rm web").ok();
     agent.assert_clean();
+}
+
+#[test]
+fn the_agents_own_namespace_is_the_hosts_at_every_moment() {
+    let net = Topology::new();
+    let agent = net.agent();
+    let path = format!("/proc/{}/ns/net", agent.pid());
+    let look = || fs::read_link(&path).expect("the agent lives");
+    let before = look();
+    let over = AtomicBool::new(false);
+    let seen: BTreeSet<_> = thread::scope(|scope| {
+        let seen = scope.spawn(|| {
+            std::iter::repeat_with(look).take_while(|_| !over.load(Ordering::Relaxed)).collect()
+        });
+        for n in 0..5 {
+            agent.container(&format!("c{n}"), "");
+        }
+        over.store(true, Ordering::Relaxed);
+        seen.join().expect("looked until the end")
+    });
+    assert_eq!(Vec::from_iter(seen), [before]);
 }
 
 #[test]

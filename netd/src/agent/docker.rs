@@ -197,7 +197,7 @@ impl Agent {
         let Some(socket) = self.docker.socket.clone().filter(|_| self.has_docker()) else { return };
         self.docker.asking = true;
         let notices = self.notices.clone();
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             let seen = View::take(&socket).await;
             let _ = notices.send(Notice::Docker(seen)).await;
         });

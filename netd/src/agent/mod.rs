@@ -19,6 +19,7 @@ mod over;
 mod reaper;
 mod reconcile;
 mod requests;
+mod servers;
 mod start;
 mod work;
 
@@ -27,6 +28,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use netd_common::abi::Event;
 use netd_common::verdict::DropReason;
 use tokio::{
+    runtime,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
@@ -38,7 +40,7 @@ use crate::{
         docker::engine::{EngineError, View},
     },
     controller::State,
-    kernel::{sysctl::LocalPorts, watch},
+    kernel::{self, sysctl::LocalPorts, watch},
     model::{Config, Id, config::AddressPool},
     paths::Paths,
     store::Store,
@@ -90,6 +92,8 @@ struct Agent {
     /// Requests that wait for a container's end.
     waiting: HashMap<Id, Vec<lifecycle::Waiting>>,
     notices: mpsc::Sender<Notice>,
+    /// Where tasks run that must not wait for the actor, nor it for them.
+    beside: runtime::Handle,
     monitor: monitor::Monitor,
     exhaustion: exhaustion::Exhaustion,
     docker: docker::Docker,
@@ -104,7 +108,7 @@ impl Agent {
         mut requests: mpsc::Receiver<Request>,
         mut notices: mpsc::Receiver<Notice>,
     ) -> anyhow::Result<()> {
-        let mut changes = watch::watch()?;
+        let mut changes = self.watch()?;
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut sweep = interval(SWEEP);
@@ -138,7 +142,7 @@ impl Agent {
                         self.reconcile.hear(event);
                     } else {
                         tracing::warn!("the watch on links and routes ended; starting it again");
-                        changes = watch::watch()?;
+                        changes = self.watch()?;
                         self.reconcile.hear(watch::Event::Resync);
                     }
                     refresh.get_or_insert(may_look.max(Instant::now()));
@@ -167,6 +171,11 @@ impl Agent {
         }
         systemd::stopping();
         self.finish().await
+    }
+
+    fn watch(&self) -> Result<mpsc::Receiver<watch::Event>, kernel::Error> {
+        let _entered = self.beside.enter();
+        watch::watch()
     }
 
     /// In a line, for `systemctl status`.

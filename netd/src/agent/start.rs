@@ -1,16 +1,20 @@
 //! From nothing, or from what an earlier agent left, to a serving actor.
 
-use std::{collections::BTreeSet, fs, io, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, io, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use netd_common::abi::NetworkKey;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::mpsc,
+};
 
 use super::{
-    Agent, channels, host, journal, lifecycle::START_AGAIN, monitor, reconcile::Tell, work::Work,
+    Agent, Notice, channels, host, journal, lifecycle::START_AGAIN, monitor, reconcile::Tell,
+    servers::Bound, work::Work,
 };
 use crate::{
-    api::{ServiceError, metrics, server::Listener},
+    api::ServiceError,
     cli::agent::{LogFormat, Options},
     controller::{self, Op},
     datapath::{self, AttachMode, Datapath, Others},
@@ -32,9 +36,20 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let config = configuration(&options)?;
     options.paths.ensure()?;
     kernel::hostport::raise_descriptor_limit().context("failed to raise the descriptor limit")?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(options, config, inherited))
+    let beside = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let bound = {
+        let _entered = beside.enter();
+        Bound::new(&options, &config, inherited)?
+    };
+    // A thread of the actor's own: its netlink sockets are on it too, so that an answer, which
+    // the kernel has as soon as it was asked, is there without another thread's help. Not the
+    // main thread: it enters containers' namespaces, and that one's is the process's
+    // (`/proc/PID/ns/net`).
+    let own = runtime::Builder::new_current_thread().enable_all().build()?;
+    let actor = thread::Builder::new()
+        .name("actor".to_owned())
+        .spawn(move || own.block_on(serve(options, config, bound, &beside)))?;
+    actor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Log lines go to stderr, from `info` up unless `NETD_LOG` says otherwise.
@@ -57,51 +72,17 @@ fn log(format: LogFormat) {
 async fn serve(
     options: Options,
     config: Config,
-    mut inherited: systemd::Sockets,
+    bound: Bound,
+    beside: &Runtime,
 ) -> anyhow::Result<()> {
-    // First, so that a second agent finds the first one before it touches
-    // anything. Requests wait until the actor reads them.
-    let listener = match inherited.take(systemd::CONTROL) {
-        Some(socket) => Listener::inherit(socket)?,
-        None => Listener::bind(&options.paths.socket)?,
-    };
-    let metrics = match config.metrics_address {
-        None => None,
-        Some(address) => {
-            let server = metrics::Server::bind(address).await;
-            Some(server.with_context(|| format!("failed to listen on {address} for metrics"))?)
-        }
-    };
     let (handle, requests, notify, notices) = channels();
-    let plugin = match config.docker_plugin.resolve(&options.paths.plugin_socket) {
-        Some(path) => Some(match inherited.take(systemd::PLUGIN) {
-            Some(socket) => Listener::inherit(socket)?,
-            None => Listener::bind(&path)?,
-        }),
-        None => None,
-    };
-    let agent = Agent::start(options, config, notify).await?;
-    let (stop, stopped) = watch::channel(());
-    let stopped = || until_closed(stopped.clone());
-    let mut servers = JoinSet::new();
-    if let Some(metrics) = metrics {
-        servers.spawn(metrics.serve(handle.clone(), stopped()));
-    }
-    if let Some(plugin) = plugin {
-        servers.spawn(plugin.serve_docker(handle.clone(), stopped()));
-    }
-    servers.spawn(listener.serve(handle, stopped()));
+    let agent = Agent::start(options, config, notify, beside.handle().clone()).await?;
+    let serving = bound.serve(handle, beside);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
     systemd::ready(&agent.summary());
     let result = Box::pin(agent.serve(requests, notices)).await;
-    drop(stop);
-    let _ = tokio::time::timeout(Duration::from_secs(2), servers.join_all()).await;
+    serving.finish().await;
     result
-}
-
-/// The other end was dropped.
-async fn until_closed(mut stopped: watch::Receiver<()>) {
-    while stopped.changed().await.is_ok() {}
 }
 
 /// The file, then the flags over it.
@@ -151,7 +132,8 @@ impl Agent {
     async fn start(
         options: Options,
         config: Config,
-        notices: tokio::sync::mpsc::Sender<super::Notice>,
+        notices: mpsc::Sender<Notice>,
+        beside: runtime::Handle,
     ) -> anyhow::Result<Self> {
         let paths = options.paths;
         let docker = super::docker::Docker::new(
@@ -171,6 +153,7 @@ impl Agent {
         };
         let mut datapath = Datapath::load(&paths.pins, &load).map_err(refused)?;
         if let Some(events) = datapath.take_events() {
+            let _entered = beside.enter();
             monitor::read(events, notices.clone()).context("failed to read the drops")?;
         }
         // Everybody else reaches the published ports all the same.
@@ -190,6 +173,7 @@ impl Agent {
             host: host::Told::default(),
             waiting: std::collections::HashMap::new(),
             notices,
+            beside,
             monitor: monitor::Monitor::new(),
             exhaustion: super::exhaustion::Exhaustion::default(),
             docker,

@@ -3,8 +3,8 @@
 //! text format 0.0.4.
 
 use std::{
-    fmt,
-    net::SocketAddr,
+    fmt, io,
+    net::{self, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -137,8 +137,10 @@ async fn count(State(requests): State<Requests>, request: HttpRequest, next: Nex
 pub struct Server(TcpListener);
 
 impl Server {
-    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        TcpListener::bind(address).await.map(Self)
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = net::TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket).map(Self)
     }
 
     /// Answers `GET /metrics` until `shutdown` ends.

@@ -1,8 +1,8 @@
 //! Network namespaces: made, entered, furnished, removed. A namespace is a
 //! file that nsfs is bound on; the file's path is all that others know of it.
 //!
-//! A thread that changed its namespace never goes back to the runtime: what
-//! runs in a namespace has a thread of its own, which ends with it.
+//! A thread goes to a namespace and comes back before it does anything else:
+//! what it does there waits for nobody. What it opened there stays there.
 
 use std::{
     fs::{self, File},
@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
-    thread,
+    process,
 };
 
 use ipnetwork::IpNetwork;
@@ -21,7 +21,6 @@ use nix::{
     sys::statfs::{NSFS_MAGIC, statfs},
 };
 use rtnetlink::{RouteMessageBuilder, packet_route::route::RouteMessage};
-use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{Error, Netlink, link, nl::Request, sys, sysctl};
 use crate::model::{IfName, Mac};
@@ -52,17 +51,11 @@ pub async fn create(path: &Path) -> Result<(), Error> {
         .mode(0o444)
         .open(path)
         .map_err(failed)?;
-    let runtime = Handle::current();
-    let target = path.to_owned();
-    let netlink = on_thread(move || {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        bind(&target)?;
+    let netlink = Visit::to_new().and_then(|_back| {
+        bind(path)?;
         sysctl::enable_loopback_ipv6().map_err(io::Error::other)?;
-        let _runtime = runtime.enter();
-        Ok(Netlink::open())
-    })
-    .await
-    .and_then(|netlink| netlink.map_err(io::Error::other));
+        Netlink::open().map_err(io::Error::other)
+    });
     let result = match netlink {
         Ok(netlink) => {
             // `lo` is the first link of every namespace.
@@ -104,65 +97,74 @@ pub fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Runs `work` on a thread of its own in the namespace of `path`.
-pub async fn run_in<T: Send + 'static>(
-    path: &Path,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    let entered = path.to_owned();
-    on_thread(move || {
-        enter(&entered)?;
-        Ok(work())
-    })
-    .await
-    .map_err(|source| Error::EnterNetns { path: path.to_owned(), source })
+/// Runs `work` in the namespace of `path`, on the calling thread: not on a
+/// process's first, by which others find the process's own ([`own`]).
+pub fn run_in<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, Error> {
+    let visit =
+        Visit::to(path).map_err(|source| Error::EnterNetns { path: path.to_owned(), source })?;
+    let result = work();
+    drop(visit);
+    Ok(result)
 }
 
-/// Moves the calling thread to the namespace of `path`, for good: for threads
-/// that end with their work, and for processes about to run a command.
-pub fn enter(path: &Path) -> io::Result<()> {
-    setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
-    Ok(())
+/// The calling thread is in another namespace; dropped, it is back in the one
+/// that it came from.
+struct Visit {
+    home: File,
 }
 
-async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (done, result) = oneshot::channel();
-    thread::Builder::new().name("netns".to_owned()).spawn(move || {
-        // The receiver is gone only when nobody wants the answer.
-        let _ = done.send(work());
-    })?;
-    result.await.unwrap_or_else(|_| Err(io::Error::other("the namespace's thread panicked")))
+impl Visit {
+    fn to(path: &Path) -> io::Result<Self> {
+        let namespace = File::open(path)?;
+        let visit = Self::begin()?;
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        Ok(visit)
+    }
+
+    /// To one that nobody has seen yet.
+    fn to_new() -> io::Result<Self> {
+        let visit = Self::begin()?;
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        Ok(visit)
+    }
+
+    fn begin() -> io::Result<Self> {
+        Ok(Self { home: File::open("/proc/thread-self/ns/net")? })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Err(error) = setns(&self.home, CloneFlags::CLONE_NEWNET) {
+            // It would go on to do to a container what is meant for the host.
+            tracing::error!("a thread did not come back from a network namespace: {error}");
+            process::abort();
+        }
+    }
 }
 
 impl Interface<'_> {
     /// Addresses the container's side of a veth pair, brings it up and
     /// announces it. Gives the index of the host's side.
     pub async fn create(&self) -> Result<Option<u32>, Error> {
-        let inside = self.prepare().await?;
+        let inside = self.prepare()?;
         let result = self.configure(&inside).await;
         inside.close().await;
         result
     }
 
     /// What must be so before the link comes up, and a socket inside.
-    async fn prepare(&self) -> Result<Netlink, Error> {
-        let runtime = Handle::current();
-        let name = self.name.clone();
-        let addresses = self.addresses.to_vec();
-        run_in(self.netns, move || {
-            if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
-                return Err(Error::NoLink(name));
+    fn prepare(&self) -> Result<Netlink, Error> {
+        run_in(self.netns, || {
+            if nix::net::if_::if_nametoindex(self.name.as_str()).is_err() {
+                return Err(Error::NoLink(self.name.clone()));
             }
-            sysctl::enable_arp_notify(&name)?;
-            if link::set_ipv6(&name, &addresses)? == link::Ipv6::On {
-                sysctl::enable_ndisc_notify(&name)?;
+            sysctl::enable_arp_notify(self.name)?;
+            if link::set_ipv6(self.name, self.addresses)? == link::Ipv6::On {
+                sysctl::enable_ndisc_notify(self.name)?;
             }
-            let _runtime = runtime.enter();
             Netlink::open()
-        })
-        .await?
+        })?
     }
 
     async fn configure(&self, inside: &Netlink) -> Result<Option<u32>, Error> {
@@ -190,7 +192,7 @@ impl Interface<'_> {
     /// Deletes the link, and the host's side with it. Nothing to do when the
     /// namespace, or the link in it, is gone.
     pub async fn delete(&self) -> Result<(), Error> {
-        let Some(inside) = open_if_there(self.netns).await? else { return Ok(()) };
+        let Some(inside) = open_if_there(self.netns)? else { return Ok(()) };
         let result = match inside.link(self.name).await {
             Ok(Some(found)) if found.kind == "veth" && found.mac == Some(self.mac) => {
                 link::delete(&inside, self.name, found.index).await
@@ -207,7 +209,7 @@ impl Interface<'_> {
 /// runtime may have given it another. Nothing to do when the namespace, or the
 /// link in it, is gone.
 pub async fn set_mtu(netns: &Path, mac: Mac, mtu: u32) -> Result<(), Error> {
-    let Some(inside) = open_if_there(netns).await? else { return Ok(()) };
+    let Some(inside) = open_if_there(netns)? else { return Ok(()) };
     let result = match inside.links().await {
         Ok(links) => {
             let own = links.iter().find(|link| link.kind == "veth" && link.mac == Some(mac));
@@ -223,16 +225,11 @@ pub async fn set_mtu(netns: &Path, mac: Mac, mtu: u32) -> Result<(), Error> {
 }
 
 /// A socket in the namespace of `path`, if there is one.
-async fn open_if_there(path: &Path) -> Result<Option<Netlink>, Error> {
+fn open_if_there(path: &Path) -> Result<Option<Netlink>, Error> {
     if !path.exists() {
         return Ok(None);
     }
-    let runtime = Handle::current();
-    let opened = run_in(path, move || {
-        let _runtime = runtime.enter();
-        Netlink::open()
-    });
-    match opened.await {
+    match run_in(path, Netlink::open) {
         Ok(inside) => inside.map(Some),
         // A file that is no namespace (EINVAL), or none any more.
         Err(Error::EnterNetns { source, .. })
@@ -262,8 +259,8 @@ pub fn cookie() -> u64 {
     any.and_then(|socket| sys::netns_cookie(socket.as_fd())).unwrap_or(0)
 }
 
-/// The file of the calling process's own namespace, for processes that come
-/// to it from elsewhere.
+/// The file of the calling process's own namespace, which is its first
+/// thread's: for processes that come to it from elsewhere.
 pub fn own() -> PathBuf {
     format!("/proc/{}/ns/net", std::process::id()).into()
 }
