@@ -82,7 +82,7 @@ pub struct Journey {
 
 /// Time, and what the host's own stack knows.
 pub trait Env {
-    /// Seconds of `CLOCK_MONOTONIC`, coarse.
+    /// Seconds of `CLOCK_MONOTONIC`, up to a sixth of one late.
     fn now(&self) -> u32;
     /// Whether a socket of the host's would take a packet of `key` (as it
     /// arrives): a listener, or one that is connected.

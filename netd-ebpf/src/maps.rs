@@ -88,6 +88,11 @@ static SETTLING: Array<u32> = Array::pinned(1, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
+/// A second, in the lower half, and the time at which it was read off the clock,
+/// in the upper; not shared with userspace.
+#[map]
+static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
+
 /// All zero.
 #[map]
 static NO_FLOW: Array<Flow> = Array::with_max_entries(1, 0);
@@ -97,6 +102,26 @@ pub(crate) fn scratch<'a>() -> Option<&'a mut Scratch> {
     // SAFETY: the slot is this CPU's own for the program's whole run; zeroes
     // are a valid `Scratch`.
     SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// The second that was read off the clock at this time, or else now.
+#[inline(always)]
+pub(crate) fn second(time: u32, read: impl FnOnce() -> u32) -> u32 {
+    let Some(kept) = CLOCK.get_ptr_mut(0) else {
+        return read();
+    };
+    // SAFETY: memory of a map's, aligned. All CPUs read and write it whole.
+    let (then, second) = unsafe {
+        let kept = kept.read_volatile();
+        ((kept >> 32) as u32, kept as u32)
+    };
+    if then == time {
+        return second;
+    }
+    let second = read();
+    // SAFETY: as above.
+    unsafe { kept.write_volatile(u64::from(time) << 32 | u64::from(second)) };
+    second
 }
 
 /// `core`'s atomics have no addition for this target.

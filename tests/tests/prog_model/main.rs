@@ -112,11 +112,11 @@ fn sorted<K: Copy + Ord, V: Copy>(table: &HashMap<K, V>) -> BTreeMap<K, V> {
     table.iter().map(|(key, value)| (*key, *value)).collect()
 }
 
-/// The kernel's second, which lasts for a while yet.
+/// The kernel's second: the programs have noticed it, and it lasts for a while yet.
 fn now() -> u32 {
     loop {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
-        if now.tv_nsec() < 990_000_000 {
+        if (170_000_000..990_000_000).contains(&now.tv_nsec()) {
             return u32::try_from(now.tv_sec()).expect("seconds");
         }
         std::thread::sleep(Duration::from_millis(1));
