@@ -1,5 +1,7 @@
 //! What the agent follows on the host while containers run: the default
-//! route's MTU, and SNAT that runs out of ports.
+//! route's MTU, the ports of SNAT, and that these run out.
+
+use std::net::UdpSocket;
 
 use netd_tests::{
     DEADLINE, SILENCE, Topology, eventually, exchange,
@@ -46,6 +48,28 @@ fn networks_and_running_containers_follow_the_default_routes_mtu() {
     agent.start_again();
     follows("1400");
     exchange(&mut stream, &vec![5; 100_000]);
+}
+
+#[test]
+fn a_neighbours_connection_by_the_hosts_address_outlives_the_ports_of_snat() {
+    let net = Topology::new();
+    let agent = net.agent();
+    let web = agent.container("web", "-p 8080:80");
+    let client = agent.container("client", "");
+    let _server = web.ns.echo_tcp("0.0.0.0:80");
+    let mut stream = client.ns.connect(at(HOST, 8080));
+    exchange(&mut stream, b"hello");
+
+    // None of them is one that SNAT had before, or was likely to take.
+    net.host.set_sysctl("net/ipv4/ip_local_port_range", "1024 65500");
+    net.host.ip("link add news type bridge");
+    let outside = net.outside.run(|| UdpSocket::bind("0.0.0.0:90")).expect("a free port");
+    eventually(DEADLINE, "SNAT has other ports", || {
+        client.ns.udp_to(at(OUTSIDE, 90)).send(b"hello").expect("it is sent");
+        let (_, from) = outside.recv_from(&mut [0; 8]).expect("it arrives");
+        (from.port() > 65_500).then_some(())
+    });
+    exchange(&mut stream, b"still there");
 }
 
 #[test]

@@ -10,6 +10,15 @@ pub struct PortRange {
     pub last: u16,
 }
 
+impl PortRange {
+    const EMPTY: Self = Self { first: 1, last: 0 };
+
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
 /// The one value of `CONFIG`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -40,6 +49,34 @@ impl Config {
     pub const MONITOR: u32 = 1 << 1;
     /// A UDP port has an allow-list: XDP has to look at UDP too.
     pub const UDP_LISTED: u32 = 1 << 2;
+    /// `snat_low` and `snat_high` are as they were when the first flow began:
+    /// whatever has a port of SNAT's has one of these.
+    pub const SNAT_PORTS_KEPT: u32 = 1 << 3;
+
+    /// The lowest port that SNAT may use: below are the well-known ones.
+    const FIRST_PORT: u16 = 1024;
+
+    /// Leaves the ports from `first` to `last` (host byte order) to sockets, and
+    /// the others to SNAT. Flows keep those that they have.
+    pub fn leave_ports(&mut self, (first, last): (u16, u16)) {
+        let before = (self.snat_low, self.snat_high);
+        self.snat_low = PortRange { first: Self::FIRST_PORT, last: first.saturating_sub(1) };
+        self.snat_high = match last.checked_add(1) {
+            Some(first) => PortRange { first, last: u16::MAX },
+            None => PortRange::EMPTY,
+        };
+        if self.abi == 0 {
+            self.features |= Self::SNAT_PORTS_KEPT;
+        } else if before != (self.snat_low, self.snat_high) {
+            self.features &= !Self::SNAT_PORTS_KEPT;
+        }
+    }
+
+    /// Whether SNAT gives `port` (host byte order) to flows.
+    #[must_use]
+    pub const fn is_of_snat(&self, port: u16) -> bool {
+        self.snat_low.contains(port) || self.snat_high.contains(port)
+    }
 }
 
 /// Value of `UPLINKS`, by ifindex.
@@ -70,3 +107,28 @@ impl Uplink {
 }
 
 pod!(PortRange: 4, Config: 32, Uplink: 44);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_snat_are_kept_until_they_change() {
+        let mut config = Config::default();
+        config.leave_ports((32_768, 60_999));
+        config.abi = super::super::ABI_VERSION;
+        config.leave_ports((32_768, 60_999));
+        assert_eq!(config.features, Config::SNAT_PORTS_KEPT);
+        for (port, of_snat) in
+            [(1023, false), (1024, true), (32_767, true), (32_768, false), (60_999, false)]
+        {
+            assert_eq!(config.is_of_snat(port), of_snat, "{port}");
+        }
+        assert!(config.is_of_snat(61_000) && config.is_of_snat(u16::MAX));
+        config.leave_ports((1024, u16::MAX));
+        assert_eq!(config.features, 0);
+        assert!(![0, 1023, 1024, u16::MAX].into_iter().any(|port| config.is_of_snat(port)));
+        config.leave_ports((32_768, 60_999));
+        assert_eq!(config.features, 0, "flows of the other time may live on");
+    }
+}

@@ -112,7 +112,7 @@ impl Default for World {
             snat_high: PortRange { first: 61_000, last: 65_535 },
             route_generation: 1,
             seed: 0x5eed,
-            features: Config::FIB_SRC,
+            features: Config::FIB_SRC | Config::SNAT_PORTS_KEPT,
             netns_cookie: 1,
             pad: 0,
         };

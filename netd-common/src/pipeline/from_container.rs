@@ -9,10 +9,10 @@ use super::{
 };
 use crate::{
     abi::{
-        Address, Endpoint, Family, Link, Network, Zone,
+        Address, Config, Endpoint, Family, FlowKey, Link, Network, Zone,
         wire::{
             ARP_LEN, Arp, ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet,
-            PROTO_ICMPV6,
+            PROTO_ICMPV6, PROTO_TCP, PROTO_UDP,
         },
     },
     packet::{Headers, Kind, PacketMut, is_ip},
@@ -66,7 +66,7 @@ pub fn from_container<P: PacketMut, W: World>(packet: &mut P, world: &mut W) -> 
     }
     // A published port's container may be answering a neighbour that came by
     // the host's address.
-    if flags & Endpoint::PUBLISHED != 0 {
+    if flags & Endpoint::PUBLISHED != 0 && may_be_translated(world, &headers.key) {
         let verdict = flow::established(packet, world, &headers);
         if verdict != Verdict::UNKNOWN {
             return verdict;
@@ -166,6 +166,17 @@ fn sender<'w, P: PacketMut, W: World>(
         endpoint.last_seen = now;
     }
     Ok(endpoint)
+}
+
+/// Whether a packet between neighbours may be of a flow: those have one of SNAT's
+/// ports on the client's side ([`open::hairpin`]).
+#[inline(always)]
+fn may_be_translated<W: World>(world: &W, key: &FlowKey) -> bool {
+    let tells = |config: &Config| {
+        config.features & Config::SNAT_PORTS_KEPT != 0 && matches!(key.proto, PROTO_TCP | PROTO_UDP)
+    };
+    let config = world.config().filter(tells);
+    config.is_none_or(|config| config.is_of_snat(key.dport.to_host()))
 }
 
 /// Delivery to an endpoint of the same network. Undecided: the destination is

@@ -2,7 +2,7 @@
 
 use netd_common::{
     abi::{
-        Address, Family,
+        Address, Config, Family,
         wire::{TCP_ACK, TCP_SYN},
     },
     model::{
@@ -207,6 +207,41 @@ fn a_hairpin_to_a_neighbour_keeps_apart_from_their_own_talk() {
         assert_eq!(delivered(&WEB, from_container(&mut world, &CLIENT, &direct)), direct);
         let back = direct.answer();
         assert_eq!(delivered(&CLIENT, from_container(&mut world, &WEB, &back)), back);
+    }
+}
+
+#[test]
+fn a_hairpin_to_a_neighbour_outlives_its_port_of_snat() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let asked = CLIENT.sends(HOST[f], tcp(40_000, 8080, TCP_SYN));
+        let before = hairpin_and_back(&mut world, &CLIENT, &asked, &WEB);
+        world.config_mut().leave_ports((1024, u16::MAX));
+        let later = CLIENT.sends(HOST[f], tcp(40_000, 8080, TCP_ACK));
+        let after = hairpin_and_back(&mut world, &CLIENT, &later, &WEB);
+        let (Layer4::Tcp { sport: was, .. }, Layer4::Tcp { sport: is, .. }) =
+            (before.layer4, after.layer4)
+        else {
+            panic!("{before:?} {after:?}");
+        };
+        assert_eq!(was, is);
+    }
+}
+
+#[test]
+fn what_a_published_containers_neighbour_asks_directly_is_soon_answered() {
+    for f in FAMILIES {
+        let mut world = scene::world();
+        let direct = CLIENT.tells(f, &WEB, tcp(40_000, 80, TCP_SYN)).answer();
+        let cost = |features| {
+            world.config_mut().features = features;
+            let before = world.map_operations.get();
+            delivered(&CLIENT, from_container(&mut world, &WEB, &direct));
+            world.map_operations.get() - before
+        };
+        // The two endpoints and the configuration: neither table of flows, and no
+        // routes' generation.
+        assert_eq!([Config::SNAT_PORTS_KEPT, 0].map(cost), [3, 6]);
     }
 }
 

@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 use netd_common::{
     abi::{
         self, ABI_VERSION, Address, Config, Counter, Endpoint, EventSlot, Family, Link, Network,
-        NetworkKey, PortKey, PortRange, PortTarget, TrustedKey, Uplink, names,
+        NetworkKey, PortKey, PortTarget, TrustedKey, Uplink, names,
         stats::{HOOKS, OUTCOMES},
         wire::PROTO_UDP,
     },
@@ -83,9 +83,6 @@ impl std::fmt::Debug for Tables {
         f.debug_struct("Tables").finish_non_exhaustive()
     }
 }
-
-/// The lowest port that SNAT may use: below are the well-known ones.
-const FIRST_PORT: u16 = 1024;
 
 pub(super) fn failed(name: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map { name, source: Box::new(source) }
@@ -311,13 +308,7 @@ impl Tables {
             gone(self.uplinks.remove(&ifindex)).map_err(failed(names::UPLINKS))?;
         }
         let mut config = self.config.get(&0, 0).map_err(failed(names::CONFIG))?;
-        let (first, last) = facts.ephemeral;
-        config.snat_low = PortRange { first: FIRST_PORT, last: first.saturating_sub(1) };
-        // An empty range is one whose end is below its start.
-        config.snat_high = match last.checked_add(1) {
-            Some(first) => PortRange { first, last: u16::MAX },
-            None => PortRange { first: 1, last: 0 },
-        };
+        config.leave_ports(facts.ephemeral);
         config.features &= !Config::FIB_SRC;
         if facts.fib_source {
             config.features |= Config::FIB_SRC;

@@ -83,6 +83,9 @@ fn converse(seed: u64, packets: usize, kernel: &mut Kernel, world: &mut World) {
         generator.crowd();
     }
     if generator.random().once_in(2) {
+        world.config_mut().features ^= Config::SNAT_PORTS_KEPT;
+    }
+    if generator.random().once_in(2) {
         world.config_mut().features |= Config::UDP_LISTED;
         world.uplinks.values_mut().for_each(|uplink| uplink.flags |= Uplink::XDP);
     }
