@@ -11,7 +11,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    const EMPTY: Self = Self { first: 1, last: 0 };
+    pub const EMPTY: Self = Self { first: 1, last: 0 };
 
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {

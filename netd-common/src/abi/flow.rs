@@ -1,6 +1,9 @@
 //! `FLOWS` and `EMBRYONIC`: conntrack and fast path in one.
 
-use super::{Address, Be16, Mac, pod};
+use super::{
+    Address, Be16, Mac, pod,
+    wire::{PROTO_TCP, PROTO_UDP},
+};
 
 /// Where a packet entered the datapath. It is part of the key, so that a
 /// packet from outside never matches a container's own direction.
@@ -36,6 +39,14 @@ impl FlowKey {
     /// Marks an entry of a moment, which is no flow's: whether there is room
     /// for one.
     pub const PROBE: u16 = 1;
+
+    /// Of the protocols whose ports are published and reserved, and whose sockets
+    /// can be looked up.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_tcp_or_udp(&self) -> bool {
+        matches!(self.proto, PROTO_TCP | PROTO_UDP)
+    }
 }
 
 /// What to do with a packet of this direction, complete: an established

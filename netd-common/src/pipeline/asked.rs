@@ -4,7 +4,7 @@ use super::published;
 use crate::{
     abi::{
         PortKey, PortTarget,
-        wire::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_RST, TCP_SYN},
+        wire::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, TCP_ACK, TCP_RST, TCP_SYN},
     },
     packet::{Headers, Kind},
     tables::World,
@@ -45,7 +45,7 @@ pub(super) fn asks<W: World>(world: &W, headers: &Headers, asked: &mut Asked) ->
 #[inline(always)]
 pub(super) fn is_for_host<W: World>(world: &mut W, headers: &Headers) -> bool {
     let key = &headers.key;
-    matches!(key.proto, PROTO_TCP | PROTO_UDP)
+    key.is_tcp_or_udp()
         && !world.is_reserved_port(key.dport.to_host())
         && world.is_host_address(&key.dst)
         && world.embryo(key).is_none()

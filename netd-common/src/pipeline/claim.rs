@@ -11,7 +11,7 @@ use super::{
 use crate::{
     abi::{
         Address, Be16, Endpoint, Flow, FlowKey, Network, PortTarget,
-        wire::{ETHERNET_LEN, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP},
+        wire::{ETHERNET_LEN, PROTO_ICMP, PROTO_ICMPV6},
     },
     conntrack::State,
     nat,
@@ -176,7 +176,7 @@ impl<W: World> Turn<W> for Search<'_> {
         let Scratch { headers, draft, .. } = &mut *self.scratch;
         let port = self.ports.nth(self.hash, headers.key.sport.to_host(), n);
         // An echo's identifier is no port that anyone reserves.
-        let numbered = matches!(headers.key.proto, PROTO_TCP | PROTO_UDP);
+        let numbered = headers.key.is_tcp_or_udp();
         if port == 0 || numbered && world.is_reserved_port(port) {
             return false;
         }
@@ -256,7 +256,7 @@ fn is_ours<W: World>(world: &mut W, headers: &Headers, draft: &Draft) -> bool {
 pub(super) fn keep_for_host<W: World>(world: &mut W, headers: &Headers) {
     let key = &headers.key;
     let asked = matches!(key.proto, PROTO_ICMP | PROTO_ICMPV6) && headers.may_open();
-    if headers.kind != Kind::Flow || matches!(key.proto, PROTO_TCP | PROTO_UDP) || asked {
+    if headers.kind != Kind::Flow || key.is_tcp_or_udp() || asked {
         return;
     }
     let now = world.now();

@@ -12,7 +12,7 @@ use crate::{
         Address, Config, Endpoint, Family, FlowKey, Link, Network, Zone,
         wire::{
             ARP_LEN, Arp, ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet,
-            PROTO_ICMPV6, PROTO_TCP, PROTO_UDP,
+            PROTO_ICMPV6,
         },
     },
     packet::{Headers, Kind, PacketMut, is_ip},
@@ -172,9 +172,8 @@ fn sender<'w, P: PacketMut, W: World>(
 /// ports on the client's side ([`open::hairpin`]).
 #[inline(always)]
 fn may_be_translated<W: World>(world: &W, key: &FlowKey) -> bool {
-    let tells = |config: &Config| {
-        config.features & Config::SNAT_PORTS_KEPT != 0 && matches!(key.proto, PROTO_TCP | PROTO_UDP)
-    };
+    let tells =
+        |config: &Config| config.features & Config::SNAT_PORTS_KEPT != 0 && key.is_tcp_or_udp();
     let config = world.config().filter(tells);
     config.is_none_or(|config| config.is_of_snat(key.dport.to_host()))
 }

@@ -72,9 +72,11 @@ fn opens<W: World>(world: &W, headers: &Headers) -> bool {
 #[inline(always)]
 fn examine<W: World>(world: &mut W, headers: &Headers) -> Result<(), DropReason> {
     let key = &headers.key;
-    let has_ports = matches!(key.proto, PROTO_TCP | PROTO_UDP);
-    let asked =
-        if has_ports { published::find(world, key.proto, &key.dst, key.dport) } else { None };
+    let asked = if key.is_tcp_or_udp() {
+        published::find(world, key.proto, &key.dst, key.dport)
+    } else {
+        None
+    };
     let Some((port, target)) = asked else {
         let spoofed = key.proto != PROTO_UDP && is_spoofed(world, &key.src);
         return if spoofed { Err(DropReason::Martian) } else { Ok(()) };

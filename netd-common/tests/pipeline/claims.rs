@@ -23,7 +23,7 @@ use crate::talk::{
 fn few_ports(world: &mut World, count: u16) {
     let config = world.config_mut();
     config.snat_low = PortRange { first: 2000, last: 1999 + count };
-    config.snat_high = PortRange { first: 1, last: 0 };
+    config.snat_high = PortRange::EMPTY;
 }
 
 proptest! {

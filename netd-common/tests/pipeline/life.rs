@@ -3,7 +3,7 @@
 
 use netd_common::{
     abi::{
-        Family, Flow, FlowKey,
+        Family, Flow, FlowKey, PortRange,
         wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     },
     conntrack::State,
@@ -408,7 +408,7 @@ fn a_lost_reply_entry_whose_port_went_to_another_gets_a_new_port() {
         let mut world = scene::world();
         let config = world.config_mut();
         (config.snat_low.first, config.snat_low.last) = (5000, 5000);
-        (config.snat_high.first, config.snat_high.last) = (1, 0);
+        config.snat_high = PortRange::EMPTY;
         let (asked, out) = syn(f, &mut world);
         let reply = key_of(&world.embryonic, false);
         world.embryonic.remove(&reply);
@@ -432,7 +432,7 @@ fn a_late_answer_to_a_port_given_up_makes_no_pair_with_the_new_one() {
         let mut world = scene::world();
         let config = world.config_mut();
         (config.snat_low.first, config.snat_low.last) = (5000, 5001);
-        (config.snat_high.first, config.snat_high.last) = (1, 0);
+        config.snat_high = PortRange::EMPTY;
         let (asked, out) = syn(f, &mut world);
         let original = key_of(&world.embryonic, true);
         world.embryonic.remove(&original);

@@ -1,7 +1,7 @@
 //! The agent's ways in: its control socket, Docker's plugin socket, and the
 //! address of its metrics.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{runtime::Runtime, sync::watch, task::JoinSet};
@@ -37,20 +37,21 @@ impl Bound {
         config: &Config,
         mut inherited: systemd::Sockets,
     ) -> anyhow::Result<Self> {
-        let control = match inherited.take(systemd::CONTROL) {
-            Some(socket) => Listener::inherit(socket)?,
-            None => Listener::bind(&options.paths.socket)?,
+        let mut listen = |name, path: &Path| -> anyhow::Result<_> {
+            Ok(match inherited.take(name) {
+                Some(socket) => Listener::inherit(socket)?,
+                None => Listener::bind(path)?,
+            })
         };
+        let control = listen(systemd::CONTROL, &options.paths.socket)?;
         let metrics = config.metrics_address.map(|address| {
             let server = metrics::Server::bind(address);
             server.with_context(|| format!("failed to listen on {address} for metrics"))
         });
+        let metrics = metrics.transpose()?;
         let plugin = config.docker_plugin.resolve(&options.paths.plugin_socket);
-        let plugin = plugin.map(|path| match inherited.take(systemd::PLUGIN) {
-            Some(socket) => Ok::<_, anyhow::Error>(Listener::inherit(socket)?),
-            None => Ok(Listener::bind(&path)?),
-        });
-        Ok(Self { control, plugin: plugin.transpose()?, metrics: metrics.transpose()? })
+        let plugin = plugin.map(|path| listen(systemd::PLUGIN, &path)).transpose()?;
+        Ok(Self { control, plugin, metrics })
     }
 
     pub(super) fn serve(self, handle: Handle, on: &Runtime) -> Serving {

@@ -79,7 +79,7 @@ fn converse(seed: u64, packets: usize, kernel: &mut Kernel, world: &mut World) {
     if generator.random().once_in(4) {
         // So few ports that they run out at once.
         config.snat_low = PortRange { first: 2000, last };
-        config.snat_high = PortRange { first: 1, last: 0 };
+        config.snat_high = PortRange::EMPTY;
         generator.crowd();
     }
     if generator.random().once_in(2) {

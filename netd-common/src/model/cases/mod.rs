@@ -101,7 +101,7 @@ impl Case {
         let mut world = scene::world();
         let config = world.config_mut();
         config.snat_low = PortRange { first: SNAT_PORT, last: SNAT_PORT };
-        config.snat_high = PortRange { first: 1, last: 0 };
+        config.snat_high = PortRange::EMPTY;
         (self.given)(&mut world);
         world
     }

@@ -16,6 +16,7 @@ use self::{
 };
 use super::{Datagram, Frame, World, run, scene, std};
 use crate::{
+    abi::PortRange,
     model::scene::{ROUTER_MAC, UP0, UP1, UPLINK_MAC},
     verdict::{Hook, Verdict},
 };
@@ -70,7 +71,7 @@ impl Host {
         config.seed = u32::from(input.byte());
         if options & 1 != 0 {
             (config.snat_low.first, config.snat_low.last) = (2000, 2002);
-            (config.snat_high.first, config.snat_high.last) = (1, 0);
+            config.snat_high = PortRange::EMPTY;
         }
         if options & 4 != 0 {
             config.features = 0;
