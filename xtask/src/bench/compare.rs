@@ -9,7 +9,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finding {
     Same,
-    /// One of them could not tell.
+    /// One of them can't tell.
     Undecided,
     /// One met what the other was short of.
     Contradicts,
@@ -26,7 +26,8 @@ fn finding(before: Verdict, now: Verdict) -> Finding {
     }
 }
 
-/// Prints what differs, and how much is the same.
+/// Prints what differs, and how much is the same. Both runs are judged by
+/// today's goals.
 pub(super) fn print(before: &Kept, now: &[Row]) {
     let machine = &before.machine;
     crate::shell::heading(format_args!(
@@ -36,7 +37,8 @@ pub(super) fn print(before: &Kept, now: &[Row]) {
     let (mut same, mut undecided, mut contradict) = (0, 0, 0);
     for row in now {
         let Some(earlier) = before.rows.iter().find(|it| it.what == row.what) else { continue };
-        let mark = match finding(earlier.verdict, row.verdict) {
+        let verdict = row.goal.judge(earlier.measured);
+        let mark = match finding(verdict, row.verdict) {
             Finding::Unknown => continue,
             Finding::Same => {
                 same += 1;
@@ -51,18 +53,19 @@ pub(super) fn print(before: &Kept, now: &[Row]) {
                 "CONTRADICTS"
             }
         };
-        println!("{mark:<12} {} {}: {}, now {}", row.what, row.goal, said(earlier), said(row));
+        let (before, now) = (said(earlier, verdict), said(row, row.verdict));
+        println!("{mark:<12} {} {}: {before}, now {now}", row.what, row.goal);
     }
     println!(
-        "{same} verdicts are the same, {undecided} differ where one run is within its noise, \
+        "{same} verdicts are the same, {undecided} differ where one run's interval has the goal, \
          {contradict} contradict each other"
     );
 }
 
 /// A verdict with its figures.
-fn said(row: &Row) -> String {
-    let Some(it) = row.measured else { return row.verdict.title().to_owned() };
-    let (title, unit) = (row.verdict.title(), &row.unit);
+fn said(row: &Row, verdict: Verdict) -> String {
+    let Some(it) = row.measured else { return verdict.title().to_owned() };
+    let (title, unit) = (verdict.title(), &row.unit);
     format!("{title} ({:.3} [{:.3}–{:.3}] {unit})", it.median, it.low, it.high)
 }
 

@@ -1,5 +1,7 @@
 //! What netd is to reach beside the others, and whether it does.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,7 +16,7 @@ use super::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) what: String,
-    pub(crate) goal: String,
+    pub(crate) goal: Bound,
     pub(crate) measured: Option<Estimate>,
     /// What `direct` has in netd's place: no network can be much better.
     pub(crate) limit: Option<Estimate>,
@@ -25,9 +27,11 @@ pub(crate) struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Verdict {
+    /// The whole interval reaches it.
     Met,
-    /// The median misses it, the interval has it.
+    /// It is in the interval: the run can't tell.
     WithinNoise,
+    /// The whole interval misses it.
     Short,
     NotMeasured,
 }
@@ -43,20 +47,22 @@ impl Verdict {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Bound {
+/// A goal; kept as people read it, `≥ 1.3`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
 
 impl Bound {
-    fn judge(self, measured: Option<Estimate>) -> Verdict {
-        let Some(Estimate { median, low, high, .. }) = measured else {
+    pub(crate) fn judge(self, measured: Option<Estimate>) -> Verdict {
+        let Some(Estimate { low, high, .. }) = measured else {
             return Verdict::NotMeasured;
         };
         let (met, may_be) = match self {
-            Self::AtLeast(goal) => (median >= goal, high >= goal),
-            Self::AtMost(goal) => (median <= goal, low <= goal),
+            Self::AtLeast(goal) => (low >= goal, high >= goal),
+            Self::AtMost(goal) => (high <= goal, low <= goal),
         };
         match (met, may_be) {
             (true, _) => Verdict::Met,
@@ -64,12 +70,31 @@ impl Bound {
             (false, false) => Verdict::Short,
         }
     }
+}
 
-    fn title(self) -> String {
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AtLeast(goal) => format!("≥ {goal}"),
-            Self::AtMost(goal) => format!("≤ {goal}"),
+            Self::AtLeast(goal) => write!(f, "≥ {goal}"),
+            Self::AtMost(goal) => write!(f, "≤ {goal}"),
         }
+    }
+}
+
+impl From<Bound> for String {
+    fn from(bound: Bound) -> Self {
+        bound.to_string()
+    }
+}
+
+impl TryFrom<String> for Bound {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let figure = |figure: &str| figure.parse().ok();
+        let least = text.strip_prefix("≥ ").and_then(figure).map(Self::AtLeast);
+        let most = || text.strip_prefix("≤ ").and_then(figure).map(Self::AtMost);
+        least.or_else(most).ok_or_else(|| format!("`{text}` is no goal: `≥ 1.3` or `≤ 5` is"))
     }
 }
 
@@ -143,8 +168,8 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
     rows
 }
 
-fn row(what: String, bound: Bound, measured: Option<Estimate>, unit: &str) -> Row {
-    let (goal, verdict) = (bound.title(), bound.judge(measured));
+fn row(what: String, goal: Bound, measured: Option<Estimate>, unit: &str) -> Row {
+    let verdict = goal.judge(measured);
     Row { what, goal, measured, limit: None, unit: unit.to_owned(), verdict }
 }
 
@@ -196,13 +221,28 @@ mod tests {
     use super::{Bound, Estimate, Verdict};
 
     #[test]
-    fn a_goal_is_missed_only_where_the_whole_interval_misses_it() {
+    fn a_goal_is_met_or_missed_only_by_the_whole_interval() {
         let measured = |low, median, high| Some(Estimate { median, low, high, count: 5 });
         let goal = Bound::AtLeast(1.3);
-        assert_eq!(goal.judge(measured(1.2, 1.31, 1.4)), Verdict::Met);
+        assert_eq!(goal.judge(measured(1.3, 1.31, 1.4)), Verdict::Met);
+        assert_eq!(goal.judge(measured(1.2, 1.31, 1.4)), Verdict::WithinNoise);
         assert_eq!(goal.judge(measured(1.2, 1.25, 1.3)), Verdict::WithinNoise);
         assert_eq!(goal.judge(measured(1.0, 1.1, 1.2)), Verdict::Short);
-        assert_eq!(Bound::AtMost(5.0).judge(measured(4.0, 5.5, 7.0)), Verdict::WithinNoise);
+        let goal = Bound::AtMost(5.0);
+        assert_eq!(goal.judge(measured(3.0, 4.0, 5.0)), Verdict::Met);
+        assert_eq!(goal.judge(measured(4.0, 5.5, 7.0)), Verdict::WithinNoise);
+        assert_eq!(goal.judge(measured(5.1, 5.5, 7.0)), Verdict::Short);
         assert_eq!(goal.judge(None), Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn a_goal_is_kept_as_it_is_read() {
+        for (goal, text) in [(Bound::AtLeast(1.3), "≥ 1.3"), (Bound::AtMost(5.0), "≤ 5")] {
+            assert_eq!(goal.to_string(), text);
+            assert_eq!(Bound::try_from(text.to_owned()), Ok(goal));
+        }
+        for text in ["", "5", "> 5", "≥ five"] {
+            assert!(Bound::try_from(text.to_owned()).is_err(), "{text}");
+        }
     }
 }

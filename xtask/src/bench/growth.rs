@@ -23,7 +23,7 @@ use crate::shell;
 #[derive(Clone, Debug)]
 pub(crate) struct Extent {
     pub(crate) rounds: u32,
-    /// Further rounds where a round takes little.
+    /// Further rounds, brief ones, where a round takes little.
     pub(crate) more: u32,
     pub(crate) seconds: f64,
     pub(crate) ports: Vec<u16>,
@@ -127,11 +127,12 @@ fn alternate(
     for (_, _, site) in sites.iter() {
         site.pin_servers(&cell.cpus.list())?;
     }
-    for round in 0..(extent.rounds + extent.more) as usize {
+    for round in 0..extent.rounds + extent.more {
+        let seconds = if round < extent.rounds { extent.seconds } else { rounds::BRIEF };
         for n in 0..sites.len() {
             ensure!(!interrupted.load(Ordering::Relaxed), "interrupted");
-            let (contender, at, site) = &sites[(round + n) % sites.len()];
-            let found = rounds::once(site, cell, extent.seconds)?;
+            let (contender, at, site) = &sites[(round as usize + n) % sites.len()];
+            let found = rounds::once(site, cell, seconds)?;
             put(results, *contender, (rate, "transactions/s"), *at, found.value);
             let Some(times) = found.connect else { continue };
             for (what, time) in connect.into_iter().zip([times.p50, times.p99]) {

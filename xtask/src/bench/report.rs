@@ -11,7 +11,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::results::Results;
+use super::{results::Results, rounds::BRIEF};
 
 pub(crate) use kept::{FILE as KEPT, Kept};
 pub(crate) use readme::update as update_readme;
@@ -96,7 +96,9 @@ fn introduction(results: &Results) -> Vec<String> {
     };
     let more = match results.more {
         0 => String::new(),
-        more => format!(", and {more} more of what the goals are about"),
+        more => format!(
+            ", and {more} brief ones of what the goals are about ({BRIEF} s each, or 256 MiB)"
+        ),
     };
     vec![
         format!(
@@ -110,8 +112,8 @@ fn introduction(results: &Results) -> Vec<String> {
         ),
         format!(
             "Each contender has the same machines: two containers, the host, and an outside behind \
-             a veth uplink. {} rounds{more}; within a round the contenders take turns at every cell, {} s \
-             each (iperf3: whole seconds). Figures are medians over the rounds; [brackets] hold the \
+             a veth uplink. {} rounds, {} s each (iperf3: whole seconds){more}; within a round the \
+             contenders take turns at every cell. Figures are medians over the rounds; [brackets] hold the \
              interval that has the median with 95 % (all rounds, if there are fewer than six). A \
              ratio is taken within each round first.",
             results.rounds, results.seconds

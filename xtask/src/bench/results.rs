@@ -13,7 +13,7 @@ use super::{
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) rounds: u32,
-    /// Further rounds, of what the goals are about.
+    /// Further rounds, brief ones, of what the goals are about.
     #[serde(default)]
     pub(crate) more: u32,
     /// Seconds that each measurement of a round lasts.
@@ -66,8 +66,10 @@ pub(crate) struct Record {
     /// In the measure's unit.
     pub(crate) value: f64,
     /// CPU seconds of the whole machine, for a gigabyte or a million
-    /// transactions or packets.
-    pub(crate) cpu: f64,
+    /// transactions or packets; not of a brief round, where the start of the
+    /// client would weigh too much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu: Option<f64>,
     /// µs, of a transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency: Option<Percentiles>,

@@ -1,6 +1,8 @@
 //! The measurements between two ends: round after round, and within a round one
 //! contender after another at each cell, so that whatever else the machine does
-//! hits all of them alike.
+//! hits all of them alike. What the goals are about is measured in many brief
+//! rounds more: the less time passes between two contenders' turns, the more
+//! alike is the machine that they have.
 
 use std::{
     fs,
@@ -25,11 +27,18 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: u32,
-    /// Further rounds, of what the goals are about.
+    /// Further rounds, brief ones, of what the goals are about.
     pub(crate) more: u32,
     pub(crate) seconds: f64,
     pub(crate) cells: Vec<Cell>,
 }
+
+/// Seconds that a measurement of a brief round lasts.
+pub(crate) const BRIEF: f64 = 0.1;
+
+/// What is asked of iperf3, which counts in whole seconds, for less than one: MiB,
+/// for some 0.2 s.
+const BRIEF_STREAM: &str = "256M";
 
 impl Plan {
     /// All of it.
@@ -71,13 +80,17 @@ impl Plan {
         Self { rounds, more, seconds: 0.2, cells }
     }
 
-    /// What is measured in a round, and of whom.
-    fn of_round(&self, round: u32) -> (Vec<Cell>, &'static [Contender]) {
-        if round < self.rounds {
-            (self.cells.clone(), &Contender::ALL)
+    /// What is measured in a round, of whom, and for how long.
+    fn of_round(&self, round: u32) -> (Vec<Cell>, &'static [Contender], f64) {
+        if self.is_brief(round) {
+            (goals::cells(), &goals::COMPARED, BRIEF)
         } else {
-            (goals::cells(), &goals::COMPARED)
+            (self.cells.clone(), &Contender::ALL, self.seconds)
         }
+    }
+
+    fn is_brief(&self, round: u32) -> bool {
+        round >= self.rounds
     }
 }
 
@@ -96,7 +109,7 @@ pub(crate) fn measure(
     let rounds = plan.rounds + plan.more;
     for round in 0..rounds {
         crate::shell::heading(format_args!("Round {} of {rounds}", round + 1));
-        let (cells, contenders) = plan.of_round(round);
+        let (cells, contenders, seconds) = plan.of_round(round);
         for cpus in [Cpus::One, Cpus::All] {
             let cells: Vec<_> = cells.iter().filter(|cell| cell.cpus == cpus).collect();
             if cells.is_empty() {
@@ -114,8 +127,15 @@ pub(crate) fn measure(
                     if !contenders.contains(contender) || is_missing(results, *contender, *cell) {
                         continue;
                     }
-                    match once(site, *cell, plan.seconds) {
-                        Ok(found) => results.records.push(found.of(round, *contender, *cell)),
+                    match once(site, *cell, seconds) {
+                        Ok(found) => {
+                            let Found { value, cpu, latency, connect } = found;
+                            let cpu = (!plan.is_brief(round)).then_some(cpu);
+                            let (contender, cell) = (*contender, *cell);
+                            let record =
+                                Record { round, contender, cell, value, cpu, latency, connect };
+                            results.records.push(record);
+                        }
                         Err(error) => eprintln!("    {}: {cell:?}: {error:#}", contender.name()),
                     }
                 }
@@ -170,13 +190,6 @@ pub(crate) struct Found {
     pub(crate) connect: Option<Percentiles>,
 }
 
-impl Found {
-    fn of(self, round: u32, contender: Contender, cell: Cell) -> Record {
-        let Self { value, cpu, latency, connect } = self;
-        Record { round, contender, cell, value, cpu, latency, connect }
-    }
-}
-
 /// One measurement, where the servers have the cell's CPUs already.
 pub(crate) fn once(site: &Site, cell: Cell, seconds: f64) -> Result<Found> {
     let Some((client, address, shift)) = cell.path.ends(site, cell.family) else {
@@ -188,17 +201,11 @@ pub(crate) fn once(site: &Site, cell: Cell, seconds: f64) -> Result<Found> {
     let before = busy()?;
     let Some(mode) = cell.measure.load() else {
         let streams = if cell.measure == Measure::Streams { "8" } else { "1" };
-        let (port, time) = ((5201 + shift).to_string(), format!("{:.0}", seconds.max(1.0)));
+        let port = (5201 + shift).to_string();
+        let extent = if seconds > BRIEF { ["--time", "1"] } else { ["--bytes", BRIEF_STREAM] };
         command.args(["iperf3", "--json", "--connect-timeout", "1000", "--client"]);
-        command.args([
-            &address.to_string(),
-            "--port",
-            &port,
-            "--time",
-            &time,
-            "--parallel",
-            streams,
-        ]);
+        command.args([&address.to_string(), "--port", &port, "--parallel", streams]);
+        command.args(extent);
         let text = run(&mut first(&command))?;
         let cpu = busy()? - before;
         return of_iperf(&serde_json::from_str(&text)?, cpu);

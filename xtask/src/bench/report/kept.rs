@@ -44,8 +44,8 @@ pub(super) fn write(results: &Results) -> Result<()> {
     let table = tables::goals(results);
     let text = format!(
         "# netd's goals\n\n{}\n\n{}\n\n\
-         *Met*: the median reaches the goal. *Within noise*: it does not, but the interval has it. \
-         *Short*: the whole interval misses it.\n\n{}",
+         *Met*: the whole interval reaches the goal. *Short*: the whole interval misses it. \
+         *Within noise*: the goal is in the interval.\n\n{}",
         introduction(results).join("\n\n"),
         table.note,
         table.markdown()

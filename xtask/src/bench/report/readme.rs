@@ -33,7 +33,7 @@ pub(crate) fn update(results: &Results) -> Result<()> {
     let table = tables::summary(results);
     let machine = &results.machine;
     let part = format!(
-        "{}\n\n{}\n{images}{}, commit {}: Linux {}, {} × {}, {} rounds.\n",
+        "{}\n\n{}\n{images}{}, commit {}: Linux {}, {} × {}, {} rounds and {} brief ones.\n",
         table.note,
         table.markdown(),
         machine.date,
@@ -41,7 +41,8 @@ pub(crate) fn update(results: &Results) -> Result<()> {
         machine.kernel,
         machine.cpus,
         machine.processor,
-        results.rounds
+        results.rounds,
+        results.more
     );
     let replaced = replace(&text, &part).context("the README has no place for the benchmark")?;
     Ok(fs::write(path, replaced)?)

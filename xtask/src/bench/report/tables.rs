@@ -36,7 +36,7 @@ pub(super) fn goals(results: &Results) -> Table {
         .into_iter()
         .map(|row| {
             let (measured, limit) = (figure(row.measured, &row.unit), figure(row.limit, &row.unit));
-            vec![row.what, row.goal, measured, limit, row.verdict.title().to_owned()]
+            vec![row.what, row.goal.to_string(), measured, limit, row.verdict.title().to_owned()]
         })
         .collect();
     table
@@ -113,7 +113,7 @@ fn costs(results: &Results, family: Family) -> Table {
          two ends' own are in it.",
         |contender, path, measure| {
             let cell = Cell { path, family, measure, cpus: Cpus::One };
-            estimate(results.of(contender, cell).map(|r| r.cpu).collect())
+            estimate(results.of(contender, cell).filter_map(|r| r.cpu).collect())
                 .map(|it| number(it.median))
         },
     )
