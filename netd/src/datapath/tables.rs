@@ -307,8 +307,15 @@ impl Tables {
         for ifindex in stale {
             gone(self.uplinks.remove(&ifindex)).map_err(failed(names::UPLINKS))?;
         }
-        let mut config = self.config.get(&0, 0).map_err(failed(names::CONFIG))?;
+        let before = self.config.get(&0, 0).map_err(failed(names::CONFIG))?;
+        let mut config = before;
         config.leave_ports(facts.ephemeral);
+        if config.features != before.features {
+            // A write is not one moment to the programs: none may trust the old
+            // flag and read the new ranges.
+            let told = Config { features: config.features, ..before };
+            self.config.set(0, told, 0).map_err(failed(names::CONFIG))?;
+        }
         config.features &= !Config::FIB_SRC;
         if facts.fib_source {
             config.features |= Config::FIB_SRC;
