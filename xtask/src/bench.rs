@@ -44,8 +44,8 @@ pub(crate) struct Args {
     /// How many rounds [default: 5; with --quick 3]
     #[arg(long)]
     rounds: Option<u32>,
-    /// How many brief rounds more of what the goals are about, and of no one
-    /// that they are not [default: 32; with --quick none]
+    /// How many brief rounds more of what the goals are about [default: 24;
+    /// with --quick none]
     #[arg(long, value_name = "ROUNDS")]
     more: Option<u32>,
     /// Measure these only, `direct` beside them
@@ -141,7 +141,7 @@ fn chosen(args: &Args) -> Vec<Contender> {
 fn measure(args: &Args, results: &mut Results, interrupted: &AtomicBool) -> Result<()> {
     let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 5 });
     ensure!(rounds > 0, "no rounds, no figures");
-    let more = args.more.unwrap_or(if args.quick { 0 } else { 32 });
+    let more = args.more.unwrap_or(if args.quick { 0 } else { 24 });
     let wanted = |part| !args.without.contains(&part);
     let mut sites = Sites::new();
     shell::heading("Setting up the contenders");

@@ -125,10 +125,6 @@ const PATHS: [OfPath; 6] = {
 /// Of a bulk stream on every path.
 const STREAM: (Measure, f64, f64, f64) = (Measure::Stream, 1.1, 1.05, 0.95);
 
-/// Those whom a goal of a path is about.
-pub(crate) const COMPARED: [Contender; 4] =
-    [Contender::Direct, Contender::Docker, Contender::Netavark, Contender::Netd];
-
 /// Each cell that has goals, and the least ratios to docker, netavark and
 /// direct.
 fn judged() -> impl Iterator<Item = (Cell, [(Contender, f64); 3])> {

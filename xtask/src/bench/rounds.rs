@@ -80,12 +80,12 @@ impl Plan {
         Self { rounds, more, seconds: 0.2, cells }
     }
 
-    /// What is measured in a round, of whom, and for how long.
-    fn of_round(&self, round: u32) -> (Vec<Cell>, &'static [Contender], f64) {
+    /// What is measured in a round, and for how long.
+    fn of_round(&self, round: u32) -> (Vec<Cell>, f64) {
         if self.is_brief(round) {
-            (goals::cells(), &goals::COMPARED, BRIEF)
+            (goals::cells(), BRIEF)
         } else {
-            (self.cells.clone(), &Contender::ALL, self.seconds)
+            (self.cells.clone(), self.seconds)
         }
     }
 
@@ -109,7 +109,7 @@ pub(crate) fn measure(
     let rounds = plan.rounds + plan.more;
     for round in 0..rounds {
         crate::shell::heading(format_args!("Round {} of {rounds}", round + 1));
-        let (cells, contenders, seconds) = plan.of_round(round);
+        let (cells, seconds) = plan.of_round(round);
         for cpus in [Cpus::One, Cpus::All] {
             let cells: Vec<_> = cells.iter().filter(|cell| cell.cpus == cpus).collect();
             if cells.is_empty() {
@@ -124,7 +124,7 @@ pub(crate) fn measure(
                 for n in 0..sites.len() {
                     ensure!(!interrupted.load(Ordering::Relaxed), "interrupted");
                     let (contender, site) = &sites[(first + n) % sites.len()];
-                    if !contenders.contains(contender) || is_missing(results, *contender, *cell) {
+                    if is_missing(results, *contender, *cell) {
                         continue;
                     }
                     match once(site, *cell, seconds) {
