@@ -194,7 +194,7 @@ fn finish(
                 "{:<12}  {:<62} {:>7}  {:.3} [{:.3}–{:.3}] {}",
                 row.verdict.title(),
                 row.what,
-                row.goal.to_string(),
+                row.goal,
                 measured.median,
                 measured.low,
                 measured.high,

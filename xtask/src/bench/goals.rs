@@ -74,10 +74,10 @@ impl Bound {
 
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AtLeast(goal) => write!(f, "≥ {goal}"),
-            Self::AtMost(goal) => write!(f, "≤ {goal}"),
-        }
+        f.pad(&match self {
+            Self::AtLeast(goal) => format!("≥ {goal}"),
+            Self::AtMost(goal) => format!("≤ {goal}"),
+        })
     }
 }
 

@@ -11,7 +11,10 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::{results::Results, rounds::BRIEF};
+use super::{
+    results::Results,
+    rounds::{BRIEF, BRIEF_MIB},
+};
 
 pub(crate) use kept::{FILE as KEPT, Kept};
 pub(crate) use readme::update as update_readme;
@@ -97,7 +100,7 @@ fn introduction(results: &Results) -> Vec<String> {
     let more = match results.more {
         0 => String::new(),
         more => format!(
-            ", and {more} brief ones of what the goals are about ({BRIEF} s each, or 256 MiB)"
+            ", and {more} brief ones of what the goals are about ({BRIEF} s each, or {BRIEF_MIB} MiB)"
         ),
     };
     vec![

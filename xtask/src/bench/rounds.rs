@@ -36,9 +36,9 @@ pub(crate) struct Plan {
 /// Seconds that a measurement of a brief round lasts.
 pub(crate) const BRIEF: f64 = 0.1;
 
-/// What is asked of iperf3, which counts in whole seconds, for less than one: MiB,
-/// for some 0.2 s.
-const BRIEF_STREAM: &str = "256M";
+/// MiB that iperf3, which counts in whole seconds, is asked for in a brief round:
+/// some 0.2 s.
+pub(crate) const BRIEF_MIB: u32 = 256;
 
 impl Plan {
     /// All of it.
@@ -82,15 +82,11 @@ impl Plan {
 
     /// What is measured in a round, and for how long.
     fn of_round(&self, round: u32) -> (Vec<Cell>, f64) {
-        if self.is_brief(round) {
-            (goals::cells(), BRIEF)
-        } else {
+        if round < self.rounds {
             (self.cells.clone(), self.seconds)
+        } else {
+            (goals::cells(), BRIEF)
         }
-    }
-
-    fn is_brief(&self, round: u32) -> bool {
-        round >= self.rounds
     }
 }
 
@@ -128,14 +124,7 @@ pub(crate) fn measure(
                         continue;
                     }
                     match once(site, *cell, seconds) {
-                        Ok(found) => {
-                            let Found { value, cpu, latency, connect } = found;
-                            let cpu = (!plan.is_brief(round)).then_some(cpu);
-                            let (contender, cell) = (*contender, *cell);
-                            let record =
-                                Record { round, contender, cell, value, cpu, latency, connect };
-                            results.records.push(record);
-                        }
+                        Ok(found) => results.records.push(found.of(round, *contender, *cell)),
                         Err(error) => eprintln!("    {}: {cell:?}: {error:#}", contender.name()),
                     }
                 }
@@ -185,9 +174,17 @@ fn is_missing(results: &Results, contender: Contender, cell: Cell) -> bool {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) value: f64,
-    pub(crate) cpu: f64,
+    /// `None`: the measurement was a brief one.
+    pub(crate) cpu: Option<f64>,
     pub(crate) latency: Option<Percentiles>,
     pub(crate) connect: Option<Percentiles>,
+}
+
+impl Found {
+    fn of(self, round: u32, contender: Contender, cell: Cell) -> Record {
+        let Self { value, cpu, latency, connect } = self;
+        Record { round, contender, cell, value, cpu, latency, connect }
+    }
 }
 
 /// One measurement, where the servers have the cell's CPUs already.
@@ -198,22 +195,23 @@ pub(crate) fn once(site: &Site, cell: Cell, seconds: f64) -> Result<Found> {
     let mut command = client.command("timeout");
     let time = format!("{:.0}", seconds + 9.0);
     command.args([&time, "taskset", "--cpu-list", &cell.cpus.list()]);
+    let is_brief = seconds <= BRIEF;
     let before = busy()?;
     let Some(mode) = cell.measure.load() else {
         let streams = if cell.measure == Measure::Streams { "8" } else { "1" };
         let port = (5201 + shift).to_string();
-        let extent = if seconds > BRIEF { ["--time", "1"] } else { ["--bytes", BRIEF_STREAM] };
+        let extent = if is_brief { format!("--bytes={BRIEF_MIB}M") } else { "--time=1".to_owned() };
         command.args(["iperf3", "--json", "--connect-timeout", "1000", "--client"]);
         command.args([&address.to_string(), "--port", &port, "--parallel", streams]);
-        command.args(extent);
+        command.arg(extent);
         let text = run(&mut first(&command))?;
-        let cpu = busy()? - before;
+        let cpu = (!is_brief).then_some(busy()? - before);
         return of_iperf(&serde_json::from_str(&text)?, cpu);
     };
     command.arg(std::env::current_exe()?).args(["load", "client", mode, &address.to_string()]);
     command.args(["--shift", &shift.to_string(), "--seconds", &seconds.to_string()]);
     let text = run(&mut first(&command))?;
-    let cpu = busy()? - before;
+    let cpu = (!is_brief).then_some(busy()? - before);
     let found: Value = serde_json::from_str(&text)?;
     let number = |key: &str| found[key].as_f64().with_context(|| format!("no {key}: {text}"));
     let (count, seconds) = (number("transactions")?, number("seconds")?);
@@ -221,18 +219,19 @@ pub(crate) fn once(site: &Site, cell: Cell, seconds: f64) -> Result<Found> {
     let percentiles = |key: &str| serde_json::from_value(found[key].clone()).ok();
     Ok(Found {
         value: count / seconds,
-        cpu: cpu / count * 1e6,
+        cpu: cpu.map(|cpu| cpu / count * 1e6),
         latency: percentiles("latency"),
         connect: percentiles("connect"),
     })
 }
 
-fn of_iperf(report: &Value, cpu: f64) -> Result<Found> {
+fn of_iperf(report: &Value, cpu: Option<f64>) -> Result<Found> {
     let received = &report["end"]["sum_received"];
     let rate = received["bits_per_second"].as_f64().context("iperf3 tells no rate")?;
     let bytes = received["bytes"].as_f64().context("iperf3 tells no bytes")?;
     ensure!(bytes > 0.0, "nothing arrived");
-    Ok(Found { value: rate / 1e9, cpu: cpu / (bytes / 1e9), latency: None, connect: None })
+    let cpu = cpu.map(|cpu| cpu / (bytes / 1e9));
+    Ok(Found { value: rate / 1e9, cpu, latency: None, connect: None })
 }
 
 /// Seconds that all CPUs together have been busy (`proc_stat(5)`: user, nice,

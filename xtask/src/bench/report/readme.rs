@@ -32,8 +32,12 @@ pub(crate) fn update(results: &Results) -> Result<()> {
     kept::write(results)?;
     let table = tables::summary(results);
     let machine = &results.machine;
+    let more = match results.more {
+        0 => String::new(),
+        more => format!(" and {more} brief ones"),
+    };
     let part = format!(
-        "{}\n\n{}\n{images}{}, commit {}: Linux {}, {} × {}, {} rounds and {} brief ones.\n",
+        "{}\n\n{}\n{images}{}, commit {}: Linux {}, {} × {}, {} rounds{more}.\n",
         table.note,
         table.markdown(),
         machine.date,
@@ -41,8 +45,7 @@ pub(crate) fn update(results: &Results) -> Result<()> {
         machine.kernel,
         machine.cpus,
         machine.processor,
-        results.rounds,
-        results.more
+        results.rounds
     );
     let replaced = replace(&text, &part).context("the README has no place for the benchmark")?;
     Ok(fs::write(path, replaced)?)
